@@ -1,0 +1,149 @@
+"""The two networks of the demonstration, small HuBERTs, and their checkpoints as transformers writes them."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    HubertConfig,
+    HubertForCTC,
+    HubertForSequenceClassification,
+    PreTrainedModel,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+)
+
+from demo.sentences import INTENTS
+from demo.speech import SAMPLE_RATE
+
+SYMBOLS = ("<pad>", "<unk>", "|", "'", *"abcdefghijklmnopqrstuvwxyz")
+
+
+def shared_config(layers: int) -> dict[str, object]:
+    """What both networks have in common: 50 frames a second from four convolutions, and pre-norm transformer layers of width 144."""
+    return {
+        "hidden_size": 144,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 336,
+        "conv_dim": (64, 80, 96, 128),
+        "conv_kernel": (160, 8, 4, 4),
+        "conv_stride": (20, 4, 2, 2),
+        "conv_bias": False,
+        "feat_extract_norm": "group",
+        "do_stable_layer_norm": True,
+        "num_conv_pos_embeddings": 32,
+        "num_conv_pos_embedding_groups": 8,
+        "hidden_dropout": 0.05,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "feat_proj_dropout": 0.0,
+        "final_dropout": 0.0,
+        "layerdrop": 0.0,
+        "apply_spec_augment": False,
+        "mask_time_prob": 0.0,
+        "mask_feature_prob": 0.0,
+    }
+
+
+def ctc_config() -> HubertConfig:
+    """Letters out: <pad> is the blank, and the symbol that fills a batch of labels."""
+    tokens = {"vocab_size": len(SYMBOLS), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+    return HubertConfig(**shared_config(layers=4), **tokens, ctc_loss_reduction="mean", ctc_zero_infinity=True)
+
+
+def intent_config() -> HubertConfig:
+    """One of the grammar's intents out."""
+    labels = dict(enumerate(INTENTS))
+    return HubertConfig(
+        **shared_config(layers=2),
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+        classifier_proj_size=32,
+        id2label=labels,
+        label2id={label: index for index, label in labels.items()},
+        problem_type="single_label_classification",
+    )
+
+
+def gabor_filters(filters: int, taps: int) -> torch.Tensor:
+    """Cosine and sine pairs [filters, 1, taps] under a Hann window, mel-spaced from 80 to 7,400 Hz: a filter bank to start from.
+
+    Wider bands get shorter windows, as a mel filter bank has; each filter has unit energy.
+    """
+    mel = np.linspace(*(2595 * np.log10(1 + np.array([80.0, 7400.0]) / 700)), filters // 2 + 1)
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    time = np.arange(taps) - (taps - 1) / 2
+    rows = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        width = min(taps, max(40.0, 3 * SAMPLE_RATE / (high - low)))
+        window = np.where(np.abs(time) < width / 2, 0.5 + 0.5 * np.cos(2 * np.pi * time / width), 0)
+        angle = np.pi * (low + high) * time / SAMPLE_RATE
+        rows += [window * np.cos(angle), window * np.sin(angle)]
+    bank = np.stack(rows)
+    return torch.tensor(bank / np.linalg.norm(bank, axis=1, keepdims=True), dtype=torch.float32)[:, None]
+
+
+def new_ctc() -> HubertForCTC:
+    """An untrained network whose first convolution is a filter bank."""
+    model = HubertForCTC(ctc_config())
+    with torch.no_grad():
+        first = model.hubert.feature_extractor.conv_layers[0].conv.weight
+        first.copy_(gabor_filters(first.shape[0], first.shape[2]))
+        model.lm_head.bias[0] = 0.0
+    return model
+
+
+def new_intent(ctc: HubertForCTC) -> HubertForSequenceClassification:
+    """A classifier that starts from the convolutions and the first two layers of a trained `ctc`."""
+    model = HubertForSequenceClassification(intent_config())
+    own, learnt = model.hubert.state_dict(), ctc.hubert.state_dict()
+    model.hubert.load_state_dict({name: learnt[name] for name in own})
+    return model
+
+
+def parameters(model: PreTrainedModel) -> int:
+    """How many numbers the network has."""
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def round_to_bf16(model: PreTrainedModel) -> PreTrainedModel:
+    """A float32 copy of `model` whose every weight is a bf16 number: what the checkpoint holds, and what is measured."""
+    rounded = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in rounded.parameters():
+            weight.copy_(weight.to(torch.bfloat16).float())
+    return rounded.eval()
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write a complete checkpoint in bf16, file by file under a temporary name: a reader never finds half of one."""
+    scratch = folder / ".new"
+    scratch.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(scratch)
+    Wav2Vec2FeatureExtractor(
+        feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0, do_normalize=True, return_attention_mask=True
+    ).save_pretrained(scratch)
+    if isinstance(model, HubertForCTC):
+        vocabulary = scratch / "vocab.json"
+        vocabulary.write_text(json.dumps({symbol: index for index, symbol in enumerate(SYMBOLS)}))
+        Wav2Vec2CTCTokenizer(
+            str(vocabulary), bos_token=None, eos_token=None, pad_token="<pad>", unk_token="<unk>", word_delimiter_token="|"
+        ).save_pretrained(scratch)
+    for file in scratch.iterdir():
+        file.replace(folder / file.name)
+    scratch.rmdir()
+
+
+def encode(text: str) -> list[int]:
+    """`text` as symbol numbers, spaces as |."""
+    return [SYMBOLS.index("|" if letter == " " else letter) for letter in text]
+
+
+def greedy(logits: torch.Tensor) -> str:
+    """Text of the likeliest path through `logits` [frames, symbols]: repeats merged, blanks dropped."""
+    path = torch.unique_consecutive(logits.argmax(-1)).tolist()
+    return " ".join("".join(SYMBOLS[index] for index in path if index > 1).replace("|", " ").split())

@@ -1,0 +1,1 @@
+"""What an engine is and what runs it: numpy, pydantic and a runtime; never torch, onnx or fastapi."""

@@ -1,0 +1,168 @@
+"""engine.json: the one thing that `export`, `engines` and `server` share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from engines.errors import EngineInvalidError, EngineNotFoundError, EngineVersionError
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST_NAME = "engine.json"
+
+Task = Literal["encode", "transcribe", "classify"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A name inside the engine's folder: no separator, no leading dot, so that no path leaves the folder.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=128)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Checkpoint(_Model):
+    """Where the weights came from."""
+
+    source: str  # hub id, or the name of the local folder
+    revision: str | None  # commit of the hub repository; None for a folder
+    sha256: Sha256  # over the names and contents of the configuration and weight files
+    architecture: str  # the transformers class
+    license: str | None
+
+
+class Output(_Model):
+    """One array that a graph computes.
+
+    `shape` names each axis: "batch", the name of a time axis, or a fixed size. An output with a time axis names the
+    lengths output that says how many of its frames are valid in each row, and how many samples one frame advances.
+    """
+
+    name: str
+    shape: tuple[str | PositiveInt, ...]
+    lengths: str | None = None
+    samples_per_frame: PositiveInt | None = None
+
+
+class Ctc(_Model):
+    """How per-frame logits become text, as the checkpoint's tokenizer does it."""
+
+    vocabulary: tuple[str, ...]  # by id
+    blank: NonNegativeInt
+    skipped: tuple[NonNegativeInt, ...]  # special tokens that never reach the text; the blank is one
+    word_delimiter: str | None
+    replace_word_delimiter: str = " "
+    lowercase: bool = False
+
+
+class Classification(_Model):
+    """How logits become labels."""
+
+    labels: tuple[str, ...]  # by id
+    problem_type: ProblemType
+
+
+class Graph(_Model):
+    """One executable form of the engine.
+
+    `errors` is the error of each output as measured at export against transformers in fp32 on the golden clips: max
+    abs difference over valid frames / max abs of the reference, absolute where that is below 1e-3.
+    """
+
+    name: FileName  # the precision, and `.layersN` for a truncated graph
+    precision: Precision
+    runtime: Literal["onnxruntime"]
+    file: FileName
+    sha256: dict[FileName, Sha256]  # of every file that the graph reads
+    outputs: tuple[str, ...]
+    layers: NonNegativeInt  # encoder layers that it runs: the cheapest graph that has the outputs asked for is used
+    max_rows: PositiveInt | None = None  # 1 where the rows of a batch are not independent
+    opset: PositiveInt
+    errors: dict[str, float]
+
+
+class Golden(_Model):
+    """Reference clips and what transformers computes for each, alone and unpadded, in fp32."""
+
+    file: FileName = "golden.safetensors"
+    sha256: Sha256
+    clips: PositiveInt
+    outputs: tuple[str, ...]
+
+
+class Manifest(_Model):
+    """The contents of engine.json."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    family: str
+    tasks: tuple[Task, ...]
+    checkpoint: Checkpoint
+    sample_rate: PositiveInt
+    min_samples: PositiveInt  # below it the encoder has no frame
+    max_samples: PositiveInt  # above it a clip is windowed or refused
+    preprocessor: dict[str, bool | int | float | str | None]  # what the graph's front end does, for the reader
+    hidden_size: PositiveInt
+    num_layers: PositiveInt
+    parameters: PositiveInt
+    outputs: tuple[Output, ...]
+    ctc: Ctc | None = None
+    classification: Classification | None = None
+    graphs: tuple[Graph, ...]
+    golden: Golden
+    created: dict[str, str]  # versions of what exported it
+    target_lang: str | None = None
+
+    def output(self, name: str) -> Output:
+        """Return the output called `name`; KeyError if the engine has none."""
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        raise KeyError(name)
+
+    @property
+    def hidden_states(self) -> tuple[int, ...]:
+        """The N for which `hidden_states.N` can be asked."""
+        prefix = "hidden_states."
+        return tuple(int(o.name.removeprefix(prefix)) for o in self.outputs if o.name.startswith(prefix))
+
+    @property
+    def seconds(self) -> tuple[PositiveFloat, PositiveFloat]:
+        """Shortest and longest clip, in seconds."""
+        return self.min_samples / self.sample_rate, self.max_samples / self.sample_rate
+
+    def write(self, folder: Path) -> None:
+        """Write engine.json into `folder`."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read engine.json of `folder`.
+
+        Raises EngineNotFoundError, EngineInvalidError (not JSON, or not to the schema) or EngineVersionError.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            data = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise EngineNotFoundError(
+                f"{folder} is not an engine: it has no {MANIFEST_NAME}; write one with `sonant export`"
+            ) from None
+        except (ValueError, OSError) as error:
+            raise EngineInvalidError(f"{path} cannot be read ({error}); export the engine again") from None
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise EngineVersionError(
+                f"{path} has schema {version}, this installation reads up to {SCHEMA_VERSION}: "
+                "upgrade sonant, or export the engine again with this version"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+            raise EngineInvalidError(f"{path}: {where}: {first['msg']}; export the engine again") from None

@@ -1,0 +1,112 @@
+"""Replay of the golden clips: what does not come out as transformers computed it is not served."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from engines.batch import Clip, Row, run_batch
+from engines.errors import EngineInvalidError, EngineNotFoundError, EngineTamperedError
+from engines.manifest import Graph, Manifest, Precision
+from engines.runtimes import Session
+
+# The largest error a precision may have on the golden clips, whatever was measured at export.
+POLICY: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1, "int8": 2e-1}
+# Kernels of another host round differently from those of the host that exported, by less than this factor ...
+SLACK = 4.0
+# ... of an error that is at least a few roundings of fp32, lest an output that came out exact binds every host.
+FLOOR = 2.5e-6
+# Below this largest absolute value of the reference the error is absolute: a relative one would measure rounding.
+SILENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Check:
+    """The error of one output of one graph: the worst golden clip alone, and the worst in one padded batch."""
+
+    graph: str
+    output: str
+    alone: float
+    batch: float
+    bound: float
+
+    @property
+    def error(self) -> float:
+        """The larger of the two errors."""
+        return max(self.alone, self.batch)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error is within the bound."""
+        return self.error <= self.bound
+
+
+def error(result: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
+    """Return max |result - reference| / max |reference|, absolute where |reference| stays below 1e-3.
+
+    Infinity where the shapes differ or a value of `result` is not finite.
+    """
+    if result.shape != reference.shape or not np.isfinite(result).all():
+        return float("inf")
+    if reference.size == 0:
+        return 0.0
+    difference = float(np.abs(result.astype(np.float64) - reference).max())
+    scale = float(np.abs(reference).max())
+    return difference / scale if scale >= SILENCE else difference
+
+
+def replay(session: Session, folder: Path, manifest: Manifest, graph: Graph) -> list[Check]:
+    """Run the golden clips through `session`, each alone and all as one batch with NaN beyond their lengths."""
+    outputs = [name for name in manifest.golden.outputs if name in graph.outputs]
+    golden = read_golden(folder, manifest)
+    clips = [clip for clip, _ in golden]
+    alone = [run_batch(session, manifest, [clip], outputs)[0] for clip in clips]
+    batch = alone if graph.max_rows == 1 else run_batch(session, manifest, clips, outputs, padding=float("nan"))
+
+    def worst(rows: list[Row], output: str) -> float:
+        return max(error(row[output], truth[output]) for row, (_, truth) in zip(rows, golden, strict=True))
+
+    return [
+        Check(graph.name, output, worst(alone, output), worst(batch, output), bound(graph, output))
+        for output in outputs
+    ]
+
+
+def bound(graph: Graph, output: str) -> float:
+    """Return the largest error that `output` of `graph` may have when the golden clips are replayed."""
+    return min(POLICY[graph.precision], SLACK * max(graph.errors.get(output, 0.0), FLOOR))
+
+
+def read_golden(folder: Path, manifest: Manifest) -> list[tuple[Clip, Row]]:
+    """Return the golden clips with their reference outputs. Raises EngineError where the file is not as exported."""
+    golden = manifest.golden
+    path = folder / golden.file
+    check_file(path, golden.sha256)
+    try:
+        tensors = load_file(path)
+        return [
+            (tensors[f"{index}.waveform"], {name: tensors[f"{index}.{name}"] for name in golden.outputs})
+            for index in range(golden.clips)
+        ]
+    except (SafetensorError, KeyError) as problem:
+        raise EngineInvalidError(f"{path} cannot be read ({problem}); export the engine again") from None
+
+
+def check_file(path: Path, sha256: str) -> None:
+    """Raise EngineNotFoundError if `path` is missing, EngineTamperedError if it does not have this SHA-256."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise EngineNotFoundError(f"{path} is missing: the engine is incomplete; export or copy it again") from None
+    if found != sha256:
+        raise EngineTamperedError(
+            f"{path} is not the file that was exported (SHA-256 {found[:12]}..., expected {sha256[:12]}...): "
+            "it was changed or cut short; export or copy the engine again"
+        )
