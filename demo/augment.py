@@ -1,7 +1,8 @@
 """Training batches: clips of nearly one length, changed at random each time they are heard.
 
-No row is padded with zeros that a mask would have to hide. A clip that is shorter than its batch begins and ends in room noise instead, as a
-recording does, and the row is then normalised as a whole: exactly what the model is given when it is served one recording.
+No row is padded with zeros that a mask would have to hide. A clip that is shorter than its batch begins and ends in
+room noise instead, as a recording does, and the row is then normalised as a whole: exactly what the model is given when
+it is served one recording.
 """
 
 from collections.abc import Iterator
@@ -35,11 +36,18 @@ def babble(speech: Speech, samples: int, rng: np.random.Generator, talkers: int 
 def noise_bank(speech: Speech, rng: np.random.Generator) -> list[np.ndarray]:
     """A minute of each kind of noise; rows take random pieces of it, which costs nothing."""
     samples = NOISE_SECONDS * SAMPLE_RATE
-    return [white_to(0, samples, rng), white_to(0.5, samples, rng), white_to(1, samples, rng), babble(speech, samples, rng)]
+    return [
+        white_to(0, samples, rng),
+        white_to(0.5, samples, rng),
+        white_to(1, samples, rng),
+        babble(speech, samples, rng),
+    ]
 
 
-def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float, power: float, rng: np.random.Generator) -> np.ndarray:
-    """`waveform` [samples] with a random piece of `noise`, `snr_db` below `power`, the mean square of the speech alone."""
+def add_noise(
+    waveform: np.ndarray, noise: np.ndarray, snr_db: float, power: float, rng: np.random.Generator
+) -> np.ndarray:
+    """`waveform` [samples] with a random piece of `noise`, `snr_db` below `power`, the speech's own mean square."""
     start = int(rng.integers(0, len(noise) - len(waveform)))
     piece = noise[start : start + len(waveform)]
     scale = np.sqrt(power / (10 ** (snr_db / 10)) / (float(np.mean(piece**2)) + 1e-9))
@@ -47,7 +55,9 @@ def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float, power: flo
 
 
 def room_and_microphone(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`waveform` [samples] through a random smooth frequency response and, half the time, a short synthetic reverberation."""
+    """`waveform` [samples] through a random smooth frequency response and, half the time, a short synthetic
+    reverberation.
+    """
     size = 1 << (len(waveform) + SAMPLE_RATE // 4).bit_length()
     if size * 3 // 4 >= len(waveform) + SAMPLE_RATE // 4:
         size = size * 3 // 4
@@ -86,7 +96,8 @@ def heard(waveform: np.ndarray, samples: int, bank: list[np.ndarray], rng: np.ra
 def batches(speech: Speech, clips: list[Clip], seconds: float, seed: int) -> Iterator[tuple[np.ndarray, list[Clip]]]:
     """Endless batches of about `seconds` of audio: normalised float32 [rows, samples], and the clip of each row.
 
-    Clips are sorted by length with some jitter, so that a batch holds nearly one length and an epoch never the same batches.
+    Clips are sorted by length with some jitter, so that a batch holds nearly one length and an epoch never the same
+    batches.
     """
     rng = np.random.default_rng(seed)
     bank = noise_bank(speech, rng)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ SYMBOLS = ("<pad>", "<unk>", "|", "'", *"abcdefghijklmnopqrstuvwxyz")
 
 
 def shared_config(layers: int) -> dict[str, object]:
-    """What both networks have in common: 50 frames a second from four convolutions, and pre-norm transformer layers of width 144."""
+    """What both networks have in common: 50 frames a second from four convolutions, and pre-norm transformer layers of
+    width 144.
+    """
     return {
         "hidden_size": 144,
         "num_hidden_layers": layers,
@@ -34,9 +37,9 @@ def shared_config(layers: int) -> dict[str, object]:
         "conv_bias": False,
         "feat_extract_norm": "group",
         "do_stable_layer_norm": True,
-        "num_conv_pos_embeddings": 32,
-        "num_conv_pos_embedding_groups": 8,
-        "hidden_dropout": 0.05,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 16,
+        "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
         "feat_proj_dropout": 0.0,
@@ -70,7 +73,8 @@ def intent_config() -> HubertConfig:
 
 
 def gabor_filters(filters: int, taps: int) -> torch.Tensor:
-    """Cosine and sine pairs [filters, 1, taps] under a Hann window, mel-spaced from 80 to 7,400 Hz: a filter bank to start from.
+    """Cosine and sine pairs [filters, 1, taps] under a Hann window, mel-spaced from 80 to 7,400 Hz: a filter bank to
+    start from.
 
     Wider bands get shorter windows, as a mel filter bank has; each filter has unit energy.
     """
@@ -78,7 +82,7 @@ def gabor_filters(filters: int, taps: int) -> torch.Tensor:
     edges = 700 * (10 ** (mel / 2595) - 1)
     time = np.arange(taps) - (taps - 1) / 2
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         width = min(taps, max(40.0, 3 * SAMPLE_RATE / (high - low)))
         window = np.where(np.abs(time) < width / 2, 0.5 + 0.5 * np.cos(2 * np.pi * time / width), 0)
         angle = np.pi * (low + high) * time / SAMPLE_RATE
@@ -111,7 +115,7 @@ def parameters(model: PreTrainedModel) -> int:
 
 
 def round_to_bf16(model: PreTrainedModel) -> PreTrainedModel:
-    """A float32 copy of `model` whose every weight is a bf16 number: what the checkpoint holds, and what is measured."""
+    """A float32 copy of `model` whose weights are bf16 numbers: what the checkpoint holds, and what is measured."""
     rounded = copy.deepcopy(model)
     with torch.no_grad():
         for weight in rounded.parameters():
@@ -131,7 +135,12 @@ def save(model: PreTrainedModel, folder: Path) -> None:
         vocabulary = scratch / "vocab.json"
         vocabulary.write_text(json.dumps({symbol: index for index, symbol in enumerate(SYMBOLS)}))
         Wav2Vec2CTCTokenizer(
-            str(vocabulary), bos_token=None, eos_token=None, pad_token="<pad>", unk_token="<unk>", word_delimiter_token="|"
+            str(vocabulary),
+            bos_token=None,
+            eos_token=None,
+            pad_token="<pad>",
+            unk_token="<unk>",
+            word_delimiter_token="|",
         ).save_pretrained(scratch)
     for file in scratch.iterdir():
         file.replace(folder / file.name)

@@ -1,7 +1,8 @@
 """The sentences of the demonstration: a small grammar of everyday English commands and questions.
 
-A template is a line of words in which `{slot}` stands for one of the slot's phrases, itself perhaps a template. What a template is listed
-under is its intent: the label that the classifier learns. `GENERAL` lines are spoken and written down, yet belong to no label.
+A template is a line of words in which `{slot}` stands for one of the slot's phrases, itself perhaps a template. What a
+template is listed under is its intent: the label that the classifier learns. `GENERAL` lines are spoken and written
+down, yet belong to no label.
 """
 
 import random
@@ -13,37 +14,44 @@ INTENTS = ("alarm", "call", "lights", "music", "navigation", "number", "shopping
 GENERAL = "general"
 RANDOM_WORDS = "random"
 
-SLOTS: dict[str, list[str]] = {
-    "digit": "zero one two three four five six seven eight nine".split(),
-    "teen": "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),
-    "tens": "twenty thirty forty fifty sixty seventy eighty ninety".split(),
-    "unit": "one two three four five six seven eight nine".split(),
-    "small": ["{unit}", "{teen}", "{tens}", "{tens} {unit}"],
-    "hundreds": ["{unit} hundred", "{unit} hundred and {small}", "{unit} thousand", "{unit} thousand {unit} hundred"],
-    "count": "two three four five six seven eight nine ten twelve twenty".split(),
-    "clock": "one two three four five six seven eight nine ten eleven twelve".split(),
-    "half": ["half past {clock}", "quarter past {clock}", "quarter to {clock}", "{clock} o'clock"],
-    "time": ["{half}", "{clock} thirty", "{clock} fifteen", "{clock} forty five", "{clock} in the {part}", "noon", "midnight"],
-    "part": "morning afternoon evening".split(),
-    "weekday": "monday tuesday wednesday thursday friday saturday sunday".split(),
-    "day": ["today", "tomorrow", "tonight", "on {weekday}", "this {part}", "tomorrow {part}", "next week"],
-    "month": "january february march april may june july august september october november december".split(),
-    "span": ["{count} minutes", "one hour", "{count} hours", "{count} seconds", "half an hour", "{tens} seconds", "{tens} minutes"],
-    "room": ["kitchen", "bedroom", "bathroom", "living room", "garden", "garage", "office", "hall"],
-    "color": "red green blue yellow white orange purple".split(),
-    "lamp": ["light", "lights", "lamp"],
-    "person": "anna david emma peter sarah thomas maria robert laura michael susan george alice oliver".split()
-    + ["my mother", "my father", "my sister", "my brother", "the doctor", "my friend {name}"],
-    "name": "anna david emma peter sarah thomas maria robert laura michael susan george alice oliver".split(),
-    "genre": ["jazz", "rock", "classical", "piano", "guitar", "dance", "quiet", "happy"],
-    "place": ["the airport", "the station", "the hospital", "the library", "the museum", "the beach", "the school", "the bank"]
-    + ["the office", "the park", "the market", "the hotel", "home", "work"],
-    "city": "london paris berlin madrid rome dublin boston chicago sydney tokyo".split(),
-    "item": "milk bread butter cheese eggs apples oranges bananas coffee tea sugar rice pasta water chicken fish".split()
-    + "tomatoes potatoes onions carrots salt soap paper batteries".split(),
-    "amount": ["{count} bottles of", "a bag of", "some", "{count} boxes of", "a pound of", "more"],
-    "polite": ["please"],
+_NAMES = ("anna", "david", "emma", "peter", "sarah", "thomas", "maria", "robert", "laura", "michael", "susan", "george", "alice", "oliver")
+_WORDS = {
+    "digit": "zero one two three four five six seven eight nine",
+    "teen": "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
+    "tens": "twenty thirty forty fifty sixty seventy eighty ninety",
+    "unit": "one two three four five six seven eight nine",
+    "count": "two three four five six seven eight nine ten twelve twenty",
+    "clock": "one two three four five six seven eight nine ten eleven twelve",
+    "part": "morning afternoon evening",
+    "weekday": "monday tuesday wednesday thursday friday saturday sunday",
+    "month": "january february march april may june july august september october november december",
+    "color": "red green blue yellow white orange purple",
+    "name": " ".join(_NAMES),
+    "genre": "jazz rock classical piano guitar dance quiet happy",
+    "city": "london paris berlin madrid rome dublin boston chicago sydney tokyo",
+    "item": "milk bread butter cheese eggs apples oranges bananas coffee tea sugar rice pasta water chicken fish "
+    "tomatoes potatoes onions carrots salt soap paper batteries",
+    "lamp": "light lights lamp",
+    "onoff": "on off",
+    "updown": "up down",
+    "polite": "please",
 }
+_PHRASES = {
+    "small": "{unit}|{teen}|{tens}|{tens} {unit}",
+    "hundreds": "{unit} hundred|{unit} hundred and {small}|{unit} thousand|{unit} thousand {unit} hundred",
+    "digits": "|".join(" ".join(["{digit}"] * count) for count in (3, 4, 5, 6)),
+    "half": "half past {clock}|quarter past {clock}|quarter to {clock}|{clock} o'clock",
+    "time": "{half}|{clock} thirty|{clock} fifteen|{clock} forty five|{clock} in the {part}|noon|midnight",
+    "day": "today|tomorrow|tonight|on {weekday}|this {part}|tomorrow {part}|next week",
+    "span": "{count} minutes|one hour|{count} hours|{count} seconds|half an hour|{tens} seconds|{tens} minutes",
+    "room": "kitchen|bedroom|bathroom|living room|garden|garage|office|hall",
+    "person": "|".join(_NAMES) + "|my mother|my father|my sister|my brother|the doctor|my friend {name}",
+    "place": "the airport|the station|the hospital|the library|the museum|the beach|the school|the bank|the office|"
+    "the park|the market|the hotel|home|work",
+    "amount": "{count} bottles of|a bag of|some|{count} boxes of|a pound of|more",
+}
+SLOTS: dict[str, list[str]] = {name: line.split() for name, line in _WORDS.items()}
+SLOTS |= {name: line.split("|") for name, line in _PHRASES.items()}
 
 TEMPLATES: dict[str, list[str]] = {
     "lights": [
@@ -183,11 +191,7 @@ TEMPLATES: dict[str, list[str]] = {
         "they went home with {person} {day}",
     ],
 }
-SLOTS["onoff"] = ["on", "off"]
-SLOTS["updown"] = ["up", "down"]
-SLOTS["digits"] = [" ".join(["{digit}"] * count) for count in (3, 4, 5, 6)]
-
-# Words that nothing but their neighbours tells from another word of the grammar ("four", "two"), or that are only a murmur alone.
+# Words that only their neighbours tell from another one ("four", "two"), or that are a mere murmur alone.
 _NEVER_ALONE = {"for", "to", "too", "a", "an", "of", "right", "write", "read"}
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -213,10 +217,12 @@ def vocabulary() -> list[str]:
     return sorted({word for line in lines for word in _SLOT.sub(" ", line).split()})
 
 
-def sentences(rng: random.Random, random_share: float = 0.0, general: bool = True) -> Iterator[Sentence]:
-    """Endless sentences: a `random_share` of them are words in no order, so that a model hears words and not only templates."""
+def sentences(rng: random.Random, random_share: float = 0.0) -> Iterator[Sentence]:
+    """Endless sentences: a `random_share` of them are words in no order, so that a model hears words and not only
+    templates.
+    """
     words = [word for word in vocabulary() if word not in _NEVER_ALONE]
-    intents = [*INTENTS, GENERAL] if general else [*INTENTS]
+    intents = [*INTENTS, GENERAL]
     while True:
         if rng.random() < random_share:
             yield Sentence(" ".join(rng.choices(words, k=rng.randint(2, 6))), RANDOM_WORDS)
@@ -225,10 +231,10 @@ def sentences(rng: random.Random, random_share: float = 0.0, general: bool = Tru
             yield Sentence(expand(rng.choice(TEMPLATES[intent]), rng), intent)
 
 
-def distinct(count: int, rng: random.Random, without: set[str], random_share: float = 0.0, general: bool = True) -> list[Sentence]:
+def distinct(count: int, rng: random.Random, without: set[str], random_share: float = 0.0) -> list[Sentence]:
     """`count` sentences, no text twice and none that is in `without`."""
     found: dict[str, Sentence] = {}
-    for sentence in sentences(rng, random_share, general):
+    for sentence in sentences(rng, random_share):
         if sentence.text not in without:
             found.setdefault(sentence.text, sentence)
         if len(found) == count:

@@ -1,7 +1,7 @@
 """Speech for the demonstration: espeak-ng speaks the sentences of the grammar in many voices.
 
-Three splits that share no text: `train`, `dev` (read while training) and `test` (read once, by the evaluation). The voices of `dev` and
-of `test` are espeak-ng variants, that is timbres, that no training clip has in any accent.
+Three splits that share no text: `train`, `dev` (read while training) and `test` (read once, by the evaluation). The
+voices of `dev` and of `test` are espeak-ng variants, that is timbres, that no training clip has in any accent.
 """
 
 import io
@@ -21,18 +21,20 @@ from demo.sentences import Sentence, distinct, sentences
 
 SAMPLE_RATE = 16000
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
-TRAIN_VARIANTS = (
-    "m1 m3 m4 m6 m7 m8 f1 f4 Alex Andy antonio benjamin boris caleb ed edward gene Henrique Hugo john Marco max michel "
-    "miguel mike pablo paul pedro quincy rob sandro shelby travis Zac anika Annie Andrea aunty steph steph2 steph3 grandma Denis"
-).split()
+_TRAIN_MEN = """m1 m3 m4 m6 m7 m8 Alex Andy antonio benjamin boris caleb ed edward gene Henrique Hugo john Marco max michel
+miguel mike pablo paul pedro quincy rob sandro shelby travis Zac Denis"""
+_TRAIN_WOMEN = "f1 f4 anika Annie Andrea aunty steph steph2 steph3 grandma"
+TRAIN_VARIANTS = (*_TRAIN_MEN.split(), *_TRAIN_WOMEN.split())
 DEV_VARIANTS = ("m5", "victor", "f5", "belinda")
 TEST_VARIANTS = ("m2", "Michael", "robert", "david", "f3", "linda", "Alicia", "f2")
-WOMEN = {"f1", "f2", "f3", "f4", "f5", "anika", "Annie", "Andrea", "aunty", "steph", "steph2", "steph3", "grandma", "belinda", "linda", "Alicia"}
+WOMEN = set("""f1 f2 f3 f4 f5 anika Annie Andrea aunty steph steph2 steph3 grandma belinda linda Alicia""".split())
 
 
 @dataclass(frozen=True)
 class Voice:
-    """How a sentence is spoken: `gap` in espeak's units of 10 ms between words, `speed` a resampling factor that shifts formants as well."""
+    """How a sentence is spoken: `gap` in espeak's units of 10 ms between words, `speed` a resampling factor that shifts
+    formants as well.
+    """
 
     accent: str
     variant: str
@@ -65,11 +67,13 @@ class Speech:
         return self.audio[clip.start : clip.start + clip.samples].astype(np.float32) / 32768
 
 
-def draw_voice(rng: random.Random, variants: tuple[str, ...] | list[str], vary_speed: bool) -> Voice:
+def draw_voice(rng: random.Random, variants: tuple[str, ...], vary_speed: bool) -> Voice:
     """A random voice. Gaps are mostly none or short, as people speak, and now and then long, as people dictate."""
     gap = rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 5, 8))
     speed = rng.uniform(0.9, 1.12) if vary_speed else 1.0
-    return Voice(rng.choice(ACCENTS), rng.choice(variants), rng.randint(120, 210), rng.randint(30, 70), gap, round(speed, 3))
+    return Voice(
+        rng.choice(ACCENTS), rng.choice(variants), rng.randint(120, 210), rng.randint(30, 70), gap, round(speed, 3)
+    )
 
 
 def speak(text: str, voice: Voice) -> np.ndarray:
@@ -77,7 +81,15 @@ def speak(text: str, voice: Voice) -> np.ndarray:
 
     Raises subprocess.CalledProcessError where espeak-ng refuses the voice.
     """
-    command = ["espeak-ng", "-v", f"{voice.accent}+{voice.variant}", "-s", str(voice.words_per_minute), "-p", str(voice.pitch)]
+    command = [
+        "espeak-ng",
+        "-v",
+        f"{voice.accent}+{voice.variant}",
+        "-s",
+        str(voice.words_per_minute),
+        "-p",
+        str(voice.pitch),
+    ]
     command += ["-g", str(voice.gap), "--stdout", text]
     wave = subprocess.run(command, check=True, capture_output=True).stdout
     audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
@@ -103,17 +115,24 @@ def split_sentences(split: str, count: int, seed: int) -> list[Sentence]:
     taken = {sentence.text for sentence in test}
     dev = distinct(160, random.Random(seed + 2), taken)
     taken |= {sentence.text for sentence in dev}
-    held_out = {"test": test, "dev": dev, "test-random": distinct(200, random.Random(seed + 3), taken, random_share=1.0)}
+    held_out = {
+        "test": test,
+        "dev": dev,
+        "test-random": distinct(200, random.Random(seed + 3), taken, random_share=1.0),
+    }
     if split in held_out:
         return held_out[split]
     taken |= {sentence.text for sentence in held_out["test-random"]}
-    allowed = (sentence for sentence in sentences(random.Random(seed + 4), random_share=0.35) if sentence.text not in taken)
+    allowed = (
+        sentence for sentence in sentences(random.Random(seed + 4), random_share=0.35) if sentence.text not in taken
+    )
     return list(islice(allowed, count))
 
 
 def synthesise(split: str, count: int, seed: int, cache: Path) -> Speech:
-    """The speech of a split, spoken once and kept under `cache`."""
-    audio_file, index_file = cache / f"{split}-{seed}-{count}.npy", cache / f"{split}-{seed}-{count}.json"
+    """The speech of a split, spoken once and kept under `cache`; only `train` has a `count`."""
+    name = f"train-{seed}-{count}" if split == "train" else f"{split}-{seed}"
+    audio_file, index_file = cache / f"{name}.npy", cache / f"{name}.json"
     if index_file.exists():
         clips = [Clip(**{**row, "voice": Voice(**row["voice"])}) for row in json.loads(index_file.read_text())]
         return Speech(np.load(audio_file, mmap_mode="r"), clips)

@@ -1,6 +1,7 @@
 """Train the demonstration's checkpoints: `python -m demo.train ctc` and then `python -m demo.train intent`.
 
-The schedule follows the clock (`--minutes`): one thread of a laptop or a server is enough, a faster one simply sees more speech.
+The schedule follows the clock (`--minutes`): one thread of a laptop or a server is enough, a faster one simply sees
+more speech.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from demo.augment import batches
 from demo.measure import classify, error_rate, transcribe
 from demo.network import encode, new_ctc, new_intent, parameters, round_to_bf16, save
 from demo.sentences import INTENTS
-from demo.speech import Clip, Speech, synthesise
+from demo.speech import Clip, synthesise
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 CTC, INTENT = CHECKPOINTS / "hubert-ctc-english", CHECKPOINTS / "hubert-intent-english"
@@ -34,9 +35,10 @@ def ctc_of(model: HubertForCTC) -> Loss:
     def loss(rows: torch.Tensor, clips: list[Clip]) -> torch.Tensor:
         scores = model(rows).logits.log_softmax(-1).transpose(0, 1)
         labels = [encode(clip.text) for clip in clips]
+        symbols = [symbol for label in labels for symbol in label]
         frames = torch.full((len(clips),), scores.shape[0])
         lengths = torch.tensor([len(label) for label in labels])
-        return ctc_loss(scores, torch.tensor(sum(labels, [])), frames, lengths, zero_infinity=True)
+        return ctc_loss(scores, torch.tensor(symbols), frames, lengths, zero_infinity=True)
 
     return loss
 
@@ -45,13 +47,17 @@ def intent_of(model: HubertForSequenceClassification) -> Loss:
     """The cross-entropy of a batch's intents, in nats."""
 
     def loss(rows: torch.Tensor, clips: list[Clip]) -> torch.Tensor:
-        return cross_entropy(model(rows).logits, torch.tensor([INTENTS.index(clip.intent) for clip in clips]), label_smoothing=0.05)
+        return cross_entropy(
+            model(rows).logits, torch.tensor([INTENTS.index(clip.intent) for clip in clips]), label_smoothing=0.05
+        )
 
     return loss
 
 
 def rate(progress: float, step: int, peak: float) -> float:
-    """Learning rate at `progress` (0 to 1): 200 steps of warm-up, constant until 0.4, then a cosine down to a hundredth."""
+    """Learning rate at `progress` (0 to 1): 200 steps of warm-up, constant until 0.4, then a cosine down to a
+    hundredth.
+    """
     decay = 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.4) / 0.6)
     return peak * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * decay)
 
@@ -60,7 +66,9 @@ def optimizer_of(model: PreTrainedModel, peak: float) -> torch.optim.AdamW:
     """AdamW that decays matrices and leaves biases and norms alone."""
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     rest = [weight for weight in model.parameters() if weight.ndim <= 1]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.98))
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=peak, betas=(0.9, 0.98)
+    )
 
 
 @torch.no_grad()
@@ -79,7 +87,9 @@ def fit(
     minutes: float,
     peak: float,
 ) -> None:
-    """Train `model` for `minutes`, and keep in `folder` the averaged, rounded weights whose `score` (an error) is lowest."""
+    """Train `model` for `minutes`, and keep in `folder` the averaged, rounded weights whose `score` (an error) is
+    lowest.
+    """
     average, optimizer = copy.deepcopy(model), optimizer_of(model, peak)
     start, heard_seconds, shown, best, next_score = time.monotonic(), 0.0, 0.0, math.inf, 3.0
     step = 0
@@ -103,7 +113,9 @@ def fit(
     keep_best(average, score, folder, best, minutes)
 
 
-def keep_best(average: PreTrainedModel, score: Callable[[PreTrainedModel], float], folder: Path, best: float, elapsed: float) -> float:
+def keep_best(
+    average: PreTrainedModel, score: Callable[[PreTrainedModel], float], folder: Path, best: float, elapsed: float
+) -> float:
     """Score the rounded average, save it where it is the best so far, and return the best score."""
     rounded = round_to_bf16(average)
     error = score(rounded)
@@ -136,7 +148,9 @@ def train_intent(options: argparse.Namespace) -> None:
     def score(candidate: PreTrainedModel) -> float:
         return sum(classify(candidate, dev.waveform(clip)) != clip.intent for clip in asked) / len(asked)
 
-    rows = batches(speech, [clip for clip in speech.clips if clip.intent in INTENTS], options.batch_seconds, options.seed)
+    rows = batches(
+        speech, [clip for clip in speech.clips if clip.intent in INTENTS], options.batch_seconds, options.seed
+    )
     fit(model, intent_of(model), rows, score, INTENT, options.minutes, peak=options.peak)
 
 
@@ -148,7 +162,9 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=40.0, help="seconds of audio in a batch")
     parser.add_argument("--clips", type=int, default=24000, help="training clips to synthesise")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/sonant-demo"), help="where the synthesised speech is kept")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("/tmp/sonant-demo"), help="where the synthesised speech is kept"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

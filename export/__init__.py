@@ -1,0 +1,1 @@
+"""Checkpoint -> engine: needs torch, transformers and onnx; nothing that serves imports it."""

@@ -1,0 +1,206 @@
+"""A Hugging Face checkpoint: a folder, or a hub id at a pinned revision."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from engines.manifest import Ctc
+from export.errors import CheckpointError, UnsupportedError
+
+# What an export reads of a hub repository: no TensorFlow or Flax weights, no other languages' adapters.
+_CONFIGURATION = ("*.json", "*.txt", "*.model", "README.md", "LICENSE*")
+_SAFE_WEIGHTS, _PICKLED_WEIGHTS = "model*.safetensors", "pytorch_model*.bin"
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files of a checkpoint on this machine, and where they came from."""
+
+    folder: Path
+    source: str
+    revision: str | None
+    target_lang: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the source: what an engine of it is called by default."""
+        return self.source.rstrip("/").rsplit("/", 1)[-1]
+
+    @cached_property
+    def config(self) -> PreTrainedConfig:
+        """config.json."""
+        try:
+            config: PreTrainedConfig = AutoConfig.from_pretrained(self.folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{self.folder / 'config.json'} cannot be read: {_first_line(error)}") from None
+        return config
+
+    @property
+    def architecture(self) -> str:
+        """The transformers class that config.json names."""
+        architectures = getattr(self.config, "architectures", None)
+        if not architectures:
+            raise CheckpointError(f'{self.folder / "config.json"} names no architecture: add "architectures": [...]')
+        return str(architectures[0])
+
+    @property
+    def license(self) -> str | None:
+        """The licence that the model card states."""
+        card = self.folder / "README.md"
+        if not card.is_file():
+            return None
+        try:
+            stated = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license")
+        except ValueError:
+            return None
+        return str(stated) if stated else None
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the names and contents of the files that were exported, sorted by name."""
+        total = hashlib.sha256()
+        for path in self._files():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.name}\0{content}\n".encode())
+        return total.hexdigest()
+
+    def _files(self) -> list[Path]:
+        weights = sorted(self.folder.glob(_SAFE_WEIGHTS)) or sorted(self.folder.glob(_PICKLED_WEIGHTS))
+        adapters = sorted(self.folder.glob(f"adapter.{self.target_lang}.*")) if self.target_lang else []
+        return sorted({*self.folder.glob("*.json"), *weights, *adapters})
+
+    def feature_extractor(self) -> Any:
+        """Load the feature extractor with the checkpoint's settings."""
+        try:
+            return AutoFeatureExtractor.from_pretrained(self.folder)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.folder} has no usable preprocessor_config.json, which says how audio is prepared "
+                f"({_first_line(error)})"
+            ) from None
+
+    def model(self, architecture: str) -> PreTrainedModel:
+        """Load the weights in fp32, with the adapter of `target_lang`, ready for inference."""
+        model_class = getattr(transformers, architecture)
+        try:
+            model, report = model_class.from_pretrained(self.folder, dtype=torch.float32, output_loading_info=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the weights in {self.folder} cannot be read: {_first_line(error)}") from None
+        missing = sorted(key for key in report["missing_keys"] if not self._from_adapter(key))
+        if missing:
+            raise CheckpointError(f"{self.folder} lacks weights of {architecture}: {', '.join(missing[:5])}")
+        if self.target_lang is not None:
+            self._load_adapter(model)
+        return model.float().eval()  # type: ignore[no-any-return]
+
+    def _from_adapter(self, key: str) -> bool:
+        return self.target_lang is not None and (".adapter_layer." in key or key.startswith("lm_head."))
+
+    def _load_adapter(self, model: Any) -> None:
+        """Put the language's attention adapters and head into `model`."""
+        if getattr(model.config, "adapter_attn_dim", None) is None:
+            raise UnsupportedError(f"{self.source} has no attention adapters, so it cannot take --target-lang")
+        path = self.folder / f"adapter.{self.target_lang}.safetensors"
+        pickled = path.with_suffix(".bin")
+        if path.is_file():
+            state = load_file(path)
+        elif pickled.is_file():
+            state = torch.load(pickled, map_location="cpu", weights_only=True)
+        else:
+            there = sorted({p.name.split(".")[1] for p in self.folder.glob("adapter.*.*")})
+            raise CheckpointError(f"{path} is missing; languages there: {', '.join(there) or 'none'}")
+        expected = {key for key in model.state_dict() if ".adapter_layer." in key or key.startswith("lm_head.")}
+        if set(state) != expected:
+            odd = sorted(set(state) ^ expected)
+            raise CheckpointError(f"{path.name} does not fit the model: {', '.join(odd[:5])}")
+        size, width = state["lm_head.weight"].shape
+        model.lm_head = torch.nn.Linear(width, size)
+        model.config.vocab_size = size
+        model.load_state_dict(state, strict=False)
+
+    def ctc(self, vocabulary_size: int) -> Ctc:
+        """Describe how ids become text, from the checkpoint's tokenizer."""
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.folder} has no usable tokenizer (vocab.json, tokenizer_config.json), without which there is no "
+                f"text ({_first_line(error)})"
+            ) from None
+        if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
+            raise UnsupportedError(f"{type(tokenizer).__name__} is not supported: only Wav2Vec2CTCTokenizer is")
+        if any(isinstance(value, dict) for value in tokenizer.vocab.values()):
+            if self.target_lang is None:
+                languages = ", ".join(sorted(tokenizer.vocab))
+                raise CheckpointError(
+                    f"{self.source} has one vocabulary per language; choose --target-lang: {languages}"
+                )
+            tokenizer.set_target_lang(self.target_lang)
+        vocabulary = tokenizer.convert_ids_to_tokens(list(range(vocabulary_size)))
+        skipped = set(tokenizer.all_special_ids) | {
+            index for index, token in enumerate(vocabulary) if token in set(tokenizer.all_special_tokens)
+        }
+        return Ctc(
+            vocabulary=tuple(vocabulary),
+            blank=tokenizer.pad_token_id,
+            skipped=tuple(sorted(index for index in skipped if index < vocabulary_size)),
+            word_delimiter=tokenizer.word_delimiter_token,
+            replace_word_delimiter=tokenizer.replace_word_delimiter_char,
+            lowercase=bool(tokenizer.do_lower_case),
+        )
+
+
+def resolve(checkpoint: str, revision: str | None = None, target_lang: str | None = None) -> Checkpoint:
+    """Find `checkpoint`: a folder, or a hub id that is downloaded to huggingface_hub's cache.
+
+    Token, endpoint and offline mode are huggingface_hub's own (HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE). Raises
+    CheckpointError.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"--revision is for hub ids; {checkpoint} is a folder")
+        return Checkpoint(folder, folder.resolve().name, None, target_lang)
+    if not _HUB_ID.fullmatch(checkpoint):
+        raise CheckpointError(f"{checkpoint} is neither a folder nor a hub id")
+    snapshot = _download(checkpoint, revision, target_lang)
+    return Checkpoint(snapshot, checkpoint, snapshot.name, target_lang)
+
+
+def _download(checkpoint: str, revision: str | None, target_lang: str | None) -> Path:
+    wanted = [*_CONFIGURATION, *([f"adapter.{target_lang}.*"] if target_lang else [])]
+    try:
+        snapshot = Path(snapshot_download(checkpoint, revision=revision, allow_patterns=[*wanted, _SAFE_WEIGHTS]))
+        if not any(snapshot.glob(_SAFE_WEIGHTS)):
+            snapshot_download(checkpoint, revision=snapshot.name, allow_patterns=[_PICKLED_WEIGHTS])
+    except RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{checkpoint} is neither a folder here nor a repository on the hub that this token may read "
+            "(set HF_TOKEN for a private or gated one)"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{checkpoint} is no folder here, and the hub cannot be reached or HF_HUB_OFFLINE is set; "
+            "it is not in the local cache either"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(f"{checkpoint} cannot be downloaded: {_first_line(error)}") from None
+    return snapshot
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,109 @@
+"""Torch module -> ONNX graph with dynamic batch and time axes, and the audit of what came out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from torch import nn
+
+from export.errors import AuditError
+
+OPSET = 20  # the first with Gelu, which below it is written as Erf and not fused
+INPUTS = ("waveform", "lengths")
+# Initialisers from this size on go into the weight file that the graphs of one precision share.
+EXTERNAL_BYTES = 1024
+# Control flow would bake one branch or stop a runtime from planning; the others have no place in a TensorRT engine.
+FORBIDDEN = frozenset({"If", "Loop", "Scan", "NonZero", "STFT", "DFT", "MelWeightMatrix", "Unique", "SequenceAt"})
+
+
+def trace(module: nn.Module, outputs: Sequence[str], min_samples: int) -> ir.Model:
+    """Trace `module` (waveform [batch, samples], lengths [batch]) and name what it returns `outputs`.
+
+    Raises AuditError where the graph would not serve every batch size and length.
+    """
+    # Two rows of unequal lengths, neither of a size that some axis of the model has.
+    samples = 3 * min_samples + 1117
+    example = (torch.zeros(2, samples), torch.tensor([samples, samples - min_samples // 2 - 91]))
+    dynamic = {
+        "waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},
+        "lengths": {0: torch.export.Dim.DYNAMIC},
+    }
+    # It logs that torchvision, which no encoder needs, is not there.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, which are not ours to mend
+        program = torch.onnx.export(
+            module.eval(),
+            example,
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            input_names=list(INPUTS),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise AuditError("torch.onnx.export returned no program")
+    model: ir.Model = program.model
+    _strip(model)
+    audit(model, outputs)
+    return model
+
+
+def audit(model: ir.Model, outputs: Sequence[str]) -> None:
+    """Raise AuditError unless the graph has the contract's inputs and outputs and nothing forbidden or fixed."""
+    graph = model.graph
+    names = tuple(value.name for value in graph.inputs)
+    if names != INPUTS:
+        raise AuditError(f"the graph has the inputs {names}, not {INPUTS}: one of them was baked into it")
+    if [value.name for value in graph.outputs] != list(outputs):
+        raise AuditError(f"the graph has the outputs {[value.name for value in graph.outputs]}, not {list(outputs)}")
+    for node in graph.all_nodes():
+        if node.op_type in FORBIDDEN:
+            raise AuditError(f"the graph has the operator {node.op_type} ({node.name})")
+    for value, axes in ((graph.inputs[0], (0, 1)), (graph.inputs[1], (0,)), *((o, (0,)) for o in graph.outputs)):
+        for axis in axes:
+            if value.shape is None or isinstance(value.shape[axis], int):
+                raise AuditError(f"axis {axis} of {value.name} is fixed ({value.shape}), it must be dynamic")
+
+
+def _strip(model: ir.Model) -> None:
+    """Remove what the exporter notes about the machine and the source that it ran on."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def save(model: ir.Model, folder: Path, name: str) -> tuple[str, str]:
+    """Write NAME.onnx and NAME.weights into `folder`; return both file names."""
+    graph, weights = f"{name}.onnx", f"{name}.weights"
+    ir.save(model, folder / graph, external_data=weights, size_threshold_bytes=EXTERNAL_BYTES)
+    return graph, weights
+
+
+def save_truncated(folder: Path, graph: str, outputs: Iterable[str], name: str) -> str:
+    """Write NAME.onnx, the part of `graph` that `outputs` need, over the weight file that `graph` reads.
+
+    The weights of nodes that are left out are not read at run time: a runtime maps the parts that it uses.
+    """
+    model = ir.load(folder / graph)
+    wanted = set(outputs)
+    kept = [value for value in model.graph.outputs if value.name in wanted]
+    model.graph.outputs.clear()
+    model.graph.outputs.extend(kept)
+    RemoveUnusedNodesPass()(model)
+    ir.save(model, folder / f"{name}.onnx")
+    return f"{name}.onnx"

@@ -1,0 +1,1 @@
+"""Engines -> HTTP: fastapi over `engines`; never export, torch or transformers."""

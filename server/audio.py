@@ -1,0 +1,140 @@
+"""Bytes -> clip: decoded by libsndfile, mixed to mono, resampled by soxr; bounded, whatever the file says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from engines.batch import Clip
+from engines.manifest import Manifest
+from server.errors import (
+    AudioEmptyError,
+    AudioNotFiniteError,
+    AudioTooLongError,
+    AudioTooShortError,
+    AudioTruncatedError,
+    AudioUndecodableError,
+)
+
+# Values decoded at a time, over all channels: 256 KiB.
+BLOCK_VALUES = 1 << 16
+MAX_CHANNELS = 64
+# DXD and its multiples go up to 768 kHz; below 1 kHz there is no speech, and each byte would become 16 samples or more.
+SAMPLE_RATES_HZ = range(1_000, 768_001)
+# Float files may exceed 1, by a factor 32768 where somebody forgot to scale. Far beyond, squares overflow float32.
+MAX_AMPLITUDE = 1e6
+# Containers that state how many frames follow. Others estimate it, or are written to pipes that state nonsense.
+EXACT_FORMATS = frozenset({"FLAC"})
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a clip must be: its sample rate in Hz, and its shortest and longest length in samples at that rate."""
+
+    sample_rate: int
+    min_samples: int
+    max_samples: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, max_seconds: float) -> Bounds:
+        """Return the bounds of an engine, with the server's own ceiling in seconds."""
+        ceiling = int(max_seconds * manifest.sample_rate)
+        return cls(manifest.sample_rate, manifest.min_samples, min(manifest.max_samples, ceiling))
+
+
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A sound file that is read from its beginning to its end.
+
+    SoundFile seeks to where it is after each read of a seekable file. That fails in damaged files, and breaks the
+    bit reservoir of MP3.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def decode(source: BinaryIO, bounds: Bounds) -> Clip:
+    """Return the audio of `source` as float32 [samples]: the mean of its channels at `bounds.sample_rate`.
+
+    Samples of float files are not clipped. Memory stays within that of the longest clip and one block. Raises the
+    AudioError that says what is wrong.
+    """
+    if not source.read(1):
+        raise AudioEmptyError("the audio is empty: it has 0 bytes")
+    source.seek(0)
+    with _open(source) as file:
+        _check_header(file)
+        blocks = list(_resample(_mono_blocks(file, bounds), file.samplerate, bounds.sample_rate))
+    clip = np.concatenate(blocks)
+    if clip.shape[0] < bounds.min_samples:
+        shortest, length = (samples / bounds.sample_rate for samples in (bounds.min_samples, clip.shape[0]))
+        raise AudioTooShortError(f"the audio is {length:.4f} s long, the shortest that the model takes is {shortest:.4f} s")
+    return clip
+
+
+def _open(source: BinaryIO) -> _Stream:
+    try:
+        return _Stream(source)
+    except soundfile.LibsndfileError as error:
+        raise AudioUndecodableError(
+            f"the audio cannot be decoded ({error.error_string}); WAV, FLAC, OGG (Vorbis, Opus), MP3 and AIFF are read"
+        ) from None
+
+
+def _check_header(file: _Stream) -> None:
+    if file.samplerate not in SAMPLE_RATES_HZ:
+        low, high = SAMPLE_RATES_HZ[0], SAMPLE_RATES_HZ[-1]
+        raise AudioUndecodableError(f"the sample rate is {file.samplerate} Hz; {low} to {high} Hz are read")
+    if file.channels > MAX_CHANNELS:
+        raise AudioUndecodableError(f"the audio has {file.channels} channels; up to {MAX_CHANNELS} are read")
+
+
+def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]:
+    """Yield the mean of the channels, block after block, until the file ends or exceeds `bounds.max_samples`."""
+    block = np.empty((BLOCK_VALUES // file.channels, file.channels), np.float32)
+    frames = 0
+    while count := _read(file, block, frames):
+        frames += count
+        if frames * bounds.sample_rate > bounds.max_samples * file.samplerate:
+            longest = bounds.max_samples / bounds.sample_rate
+            raise AudioTooLongError(f"the audio is longer than {longest:g} s, the longest that the model takes")
+        mono = block[:count].mean(axis=1)
+        if not np.abs(mono).max() <= MAX_AMPLITUDE:  # false for NaN too
+            raise AudioNotFiniteError(f"the audio has samples that are NaN, infinite or beyond {MAX_AMPLITUDE:g}")
+        yield mono
+    if not frames:
+        raise AudioEmptyError("the audio is empty: it has 0 samples")
+    if file.format in EXACT_FORMATS and frames < file.frames:
+        raise _truncated(file, frames)
+
+
+def _read(file: _Stream, block: NDArray[np.float32], frames: int) -> int:
+    """Fill `block` and return the number of frames read; `frames` were read before."""
+    try:
+        return len(file.read(out=block))
+    except soundfile.LibsndfileError as error:
+        if file.format in EXACT_FORMATS:
+            raise _truncated(file, frames) from None
+        raise AudioUndecodableError(f"the audio cannot be decoded ({error.error_string})") from None
+
+
+def _truncated(file: _Stream, frames: int) -> AudioTruncatedError:
+    seconds = frames / file.samplerate
+    return AudioTruncatedError(f"the {file.format} stream is cut short or damaged: it breaks off after about {seconds:.2f} s")
+
+
+def _resample(blocks: Iterator[NDArray[np.float32]], source_hz: int, target_hz: int) -> Iterator[NDArray[np.float32]]:
+    """Resample a stream of blocks; the same samples as soxr.resample(quality="HQ") on the whole."""
+    if source_hz == target_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(source_hz, target_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)

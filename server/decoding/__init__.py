@@ -1,0 +1,1 @@
+"""Logits -> text, in numpy."""

@@ -1,0 +1,234 @@
+"""What a request can fail with. The status, type and code of an error are attributes of its class.
+
+ApiError                                500 server_error           internal_error
+|- RequestError                         400 invalid_request_error  request_invalid
+|  |- BodyInvalidError                  400                        body_invalid
+|  |- Base64InvalidError                400                        base64_invalid
+|  |- AudioError (also ValueError)      400                        audio_invalid
+|  |  |- AudioEmptyError                400                        audio_empty
+|  |  |- AudioUndecodableError          400                        audio_undecodable
+|  |  |- AudioTruncatedError            400                        audio_truncated
+|  |  |- AudioNotFiniteError            400                        audio_not_finite
+|  |  |- AudioTooShortError             400                        audio_too_short
+|  |  `- AudioTooLongError              413                        audio_too_long
+|  |- TaskNotSupportedError             400                        task_not_supported
+|  |- ModelNotFoundError                404                        model_not_found
+|  |- NotAcceptableError                406                        not_acceptable
+|  |- BodyTimeoutError                  408                        body_timeout
+|  |- BodyTooLargeError                 413                        body_too_large
+|  |- TooManyClipsError                 413                        too_many_clips
+|  |- MediaTypeError                    415                        media_type_not_supported
+|  `- OptionError                       422                        option_invalid
+|     |- FieldUnknownError              422                        field_unknown
+|     |- AudioMissingError              422                        audio_missing
+|     |- ModelRequiredError             422                        model_required
+|     `- OptionNotSupportedError        422                        option_not_supported
+|- QueueFullError                       429 rate_limit_error       queue_full        + Retry-After
+|- EngineFailedError                    500 server_error           engine_failed
+|- ModelNotReadyError                   503 server_error           model_not_ready   + Retry-After while it loads
+`- ShuttingDownError                    503 server_error           shutting_down     + Retry-After
+"""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse
+
+INVALID_REQUEST = "invalid_request_error"
+
+
+class ApiError(Exception):
+    """A request failed; `param` is the field at fault, `retry_after` the seconds after which it may succeed."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+    def __init__(self, message: str, param: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class RequestError(ApiError):
+    """The client's fault."""
+
+    status = 400
+    type = INVALID_REQUEST
+    code = "request_invalid"
+
+
+class BodyInvalidError(RequestError):
+    """The body is not the JSON or multipart that its content type says."""
+
+    code = "body_invalid"
+
+
+class Base64InvalidError(RequestError):
+    """`input` is not base64."""
+
+    code = "base64_invalid"
+
+
+class AudioError(RequestError, ValueError):
+    """The audio cannot be used."""
+
+    code = "audio_invalid"
+
+
+class AudioEmptyError(AudioError):
+    """No bytes, or no samples in them."""
+
+    code = "audio_empty"
+
+
+class AudioUndecodableError(AudioError):
+    """Not audio of a format that is read."""
+
+    code = "audio_undecodable"
+
+
+class AudioTruncatedError(AudioError):
+    """The stream breaks off before the length that it states."""
+
+    code = "audio_truncated"
+
+
+class AudioNotFiniteError(AudioError):
+    """Samples are NaN, infinite or absurdly large."""
+
+    code = "audio_not_finite"
+
+
+class AudioTooShortError(AudioError):
+    """Shorter than the engine's shortest clip."""
+
+    code = "audio_too_short"
+
+
+class AudioTooLongError(AudioError):
+    """Longer than the engine's longest clip."""
+
+    status = 413
+    code = "audio_too_long"
+
+
+class TaskNotSupportedError(RequestError):
+    """The model does not serve the task."""
+
+    code = "task_not_supported"
+
+
+class ModelNotFoundError(RequestError):
+    """There is no model of that name."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class NotAcceptableError(RequestError):
+    """The answer cannot be given in a form that `Accept` names."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+class BodyTimeoutError(RequestError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_timeout"
+
+
+class BodyTooLargeError(RequestError):
+    """The body has too many bytes."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class TooManyClipsError(RequestError):
+    """The request has too many clips."""
+
+    status = 413
+    code = "too_many_clips"
+
+
+class MediaTypeError(RequestError):
+    """The content type is none of those that are read."""
+
+    status = 415
+    code = "media_type_not_supported"
+
+
+class OptionError(RequestError):
+    """An option has a value that it cannot have."""
+
+    status = 422
+    code = "option_invalid"
+
+
+class FieldUnknownError(OptionError):
+    """There is no field of that name."""
+
+    code = "field_unknown"
+
+
+class AudioMissingError(OptionError):
+    """The request has no audio."""
+
+    code = "audio_missing"
+
+
+class ModelRequiredError(OptionError):
+    """The task has no default model: the request must name one."""
+
+    code = "model_required"
+
+
+class OptionNotSupportedError(OptionError):
+    """The option exists, but cannot be honoured."""
+
+    code = "option_not_supported"
+
+
+class QueueFullError(ApiError):
+    """More audio waits than the queue holds."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class EngineFailedError(ApiError):
+    """The engine raised, or gave outputs that are not finite."""
+
+    code = "engine_failed"
+
+
+class ModelNotReadyError(ApiError):
+    """The model is loading, or failed to load."""
+
+    status = 503
+    code = "model_not_ready"
+
+
+class ShuttingDownError(ApiError):
+    """The server finishes what it has and takes nothing new."""
+
+    status = 503
+    code = "shutting_down"
+
+
+def envelope(error: ApiError) -> JSONResponse:
+    """Return the answer for `error`."""
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return error_response(error.status, error.message, error.type, error.code, error.param, headers)
+
+
+def error_response(
+    status: int, message: str, type_: str, code: str, param: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """Return an answer with the error envelope."""
+    content = {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    return JSONResponse(content, status, headers)

@@ -1,0 +1,146 @@
+"""The console command `sonant`. Each subcommand imports what it needs only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ImportError as error:
+        print(f"sonant: {error}: {arguments.needs}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sonant", description="Audio encoders as exact, self-verifying engines.")
+    parser.add_argument("--version", action="version", version=version("sonant"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_export(commands)
+    _add_verify(commands)
+    _add_serve(commands)
+    return parser
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("export", help="turn a Hugging Face checkpoint into an engine")
+    parser.add_argument("checkpoint", help="a folder, or a hub id (HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE apply)")
+    parser.add_argument("--output", type=Path, help="the engine's folder (default: models/NAME)")
+    parser.add_argument("--revision", help="branch, tag or commit of the hub repository")
+    parser.add_argument("--target-lang", help="language of a checkpoint with attention adapters")
+    parser.add_argument(
+        "--layers", type=_layers, default=(), metavar="N,N", help="also graphs that stop after N layers"
+    )
+    parser.add_argument("--max-seconds", type=float, default=60.0, help="longest clip that it takes (default: 60)")
+    parser.add_argument("--force", action="store_true", help="replace an engine that is there")
+    parser.set_defaults(run=_export, needs="pip install 'sonant[export,serve]'")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from engines.errors import EngineError
+    from export.errors import ExportError
+    from export.exporter import export
+    from sonant.terminal import print_checks, steps
+
+    with steps() as progress:
+        try:
+            engine = export(
+                arguments.checkpoint,
+                arguments.output,
+                revision=arguments.revision,
+                target_lang=arguments.target_lang,
+                layers=arguments.layers,
+                max_seconds=arguments.max_seconds,
+                force=arguments.force,
+                progress=progress,
+            )
+        except (ExportError, EngineError) as error:
+            return _fail(error)
+    print_checks([check for checks in engine.checks.values() for check in checks])
+    print(f"Wrote {engine.folder}. Serve it: sonant serve --models {engine.folder.parent}")
+    return 0
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("verify", help="replay the golden clips of an engine on this host")
+    parser.add_argument("engine", type=Path, help="the engine's folder")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="threads inside one operation (default: all cores)")
+    parser.set_defaults(run=_verify, needs="pip install 'sonant[serve]'")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from engines.engine import Engine
+    from engines.errors import EngineError
+    from engines.runtimes import RuntimeOptions
+    from sonant.terminal import print_checks
+
+    try:
+        engine = Engine(arguments.engine, options=RuntimeOptions(arguments.device, arguments.threads))
+        checks = [check for graph in engine.graphs for check in engine.open_graph(graph)[1]]
+    except EngineError as error:
+        return _fail(error)
+    print_checks(checks)
+    return 0 if checks and all(check.ok for check in checks) else 1
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("serve", help="serve a folder of engines over HTTP")
+    parser.add_argument("--models", type=Path, default=None, help="the folder of engines (default: models)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 8000)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, help="threads inside one operation (default: all cores)")
+    parser.add_argument(
+        "--default", dest="defaults", action="append", type=_default, metavar="TASK=NAME", help="a task's default model"
+    )
+    parser.set_defaults(run=_serve, needs="pip install 'sonant[serve]'")
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from server.app import run
+    from server.settings import Settings
+
+    flags = {name: getattr(arguments, name) for name in ("models", "host", "port", "device", "threads")}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if arguments.defaults:
+        given["defaults"] = dict(arguments.defaults)
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        return _fail(error)
+    if not settings.models.is_dir():
+        return _fail(f"{settings.models} is not a folder: name one that holds engines with --models")
+    run(settings)
+    return 0
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _default(text: str) -> tuple[str, str]:
+    task, _, name = text.partition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TASK=NAME")
+    return task, name
+
+
+def _fail(error: object) -> int:
+    print(f"sonant: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What the console command draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from engines.verify import Check
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Show the steps of a long task with the time that each took; call what is yielded with the next step's name."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(finished_text="[green]ok"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+
+        def finish() -> None:
+            for task in progress.tasks:
+                progress.update(task.id, total=1, completed=1)
+
+        def step(name: str) -> None:
+            finish()
+            progress.add_task(name, total=None)
+
+        yield step
+        finish()
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """Print the table of errors of a verification."""
+    table = Table("graph", "output", "error alone", "error in a batch", "bound", "")
+    for check in checks:
+        verdict = "[green]ok" if check.ok else "[red]OUT OF BOUNDS"
+        table.add_row(
+            check.graph, check.output, f"{check.alone:.1e}", f"{check.batch:.1e}", f"{check.bound:.1e}", verdict
+        )
+    Console(soft_wrap=True).print(table)
