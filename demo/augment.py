@@ -14,13 +14,17 @@ from demo.speech import SAMPLE_RATE, Clip, Speech
 NOISE_SECONDS = 60
 
 
+def unit(noise: np.ndarray) -> np.ndarray:
+    """`noise` [samples] with unit power, float32."""
+    return np.asarray(noise / (noise.std() + 1e-6), np.float32)
+
+
 def white_to(exponent: float, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Noise [samples] of unit power whose amplitude falls as frequency ** -exponent: 0 white, 0.5 pink, 1 brown."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
     spectrum *= np.maximum(frequency, 30.0) ** -exponent
-    noise = np.fft.irfft(spectrum, samples)
-    return (noise / noise.std()).astype(np.float32)
+    return unit(np.fft.irfft(spectrum, samples))
 
 
 def babble(speech: Speech, samples: int, rng: np.random.Generator, talkers: int = 6) -> np.ndarray:
@@ -30,7 +34,7 @@ def babble(speech: Speech, samples: int, rng: np.random.Generator, talkers: int 
         start = int(rng.integers(0, max(1, len(speech.audio) - samples)))
         talker = speech.audio[start : start + samples].astype(np.float32)
         mix[: len(talker)] += talker / (talker.std() + 1e-3)
-    return mix / (mix.std() + 1e-6)
+    return unit(mix)
 
 
 def noise_bank(speech: Speech, rng: np.random.Generator) -> list[np.ndarray]:
@@ -55,9 +59,7 @@ def add_noise(
 
 
 def room_and_microphone(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`waveform` [samples] through a random smooth frequency response and, half the time, a short synthetic
-    reverberation.
-    """
+    """`waveform` [samples] through a random smooth frequency response and, half the time, a short reverberation."""
     size = 1 << (len(waveform) + SAMPLE_RATE // 4).bit_length()
     if size * 3 // 4 >= len(waveform) + SAMPLE_RATE // 4:
         size = size * 3 // 4
@@ -77,7 +79,7 @@ def room_and_microphone(waveform: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def normalise(waveform: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does with do_normalize."""
-    return ((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)).astype(np.float32)
+    return np.asarray((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7), np.float32)
 
 
 def heard(waveform: np.ndarray, samples: int, bank: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -88,8 +90,8 @@ def heard(waveform: np.ndarray, samples: int, bank: list[np.ndarray], rng: np.ra
     row[before : before + len(waveform)] = waveform
     if rng.random() < 0.5:
         row = room_and_microphone(row, rng)
-    # A third of the rows stay almost clean: clean speech is what most people will try first.
-    snr_db = rng.uniform(5, 40) if rng.random() < 0.67 else rng.uniform(45, 80)
+    # Two fifths of the rows stay almost clean: clean speech is what most people will try first.
+    snr_db = rng.uniform(5, 40) if rng.random() < 0.6 else rng.uniform(45, 80)
     return normalise(add_noise(row, bank[int(rng.integers(len(bank)))], snr_db, power, rng))
 
 

@@ -48,7 +48,7 @@ Written by `python -m demo.evaluate`.
 {speech}
 ## Training
 
-    python -m demo.train ctc --minutes 92
+    python -m demo.train ctc --minutes 75
 
 one thread of a 2.5 GHz Xeon, PyTorch in float32. The first convolution starts as a mel-spaced bank of Gabor filters.
 CTC, AdamW with a peak of 0.0015, warm-up, constant, then a cosine to a hundredth; the checkpoint is the moving

@@ -16,13 +16,14 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from transformers import HubertForCTC, HubertForSequenceClassification, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from demo.augment import add_noise, babble, white_to
 from demo.cards import ctc_card, intent_card, replace_between
 from demo.measure import classify, edits, error_rate, transcribe
-from demo.network import parameters
+from demo.network import load, parameters
 from demo.sentences import INTENTS
-from demo.speech import SAMPLE_RATE, WOMEN, Clip, Speech, synthesise
+from demo.speech import SAMPLE_RATE, TEST_WOMEN, Clip, Speech, synthesise
 from demo.train import CTC, INTENT
 
 HERE = Path(__file__).parent
@@ -83,8 +84,8 @@ def ctc_figures(model: HubertForCTC, speech: Speech, shuffled: Speech) -> tuple[
 
     clean, pink, chatter = (listen(speech, speech.clips, answer, noise) for noise in NOISES)
     random_words = listen(shuffled, shuffled.clips, answer)
-    women = [item for item in clean if item.clip.voice.variant in WOMEN]
-    men = [item for item in clean if item.clip.voice.variant not in WOMEN]
+    women = [item for item in clean if item.clip.voice.variant in TEST_WOMEN]
+    men = [item for item in clean if item.clip.voice.variant not in TEST_WOMEN]
     letters = error_rate([(item.clip.text, item.answer) for item in clean], letters=True)
     exact = sum(item.clip.text == item.answer for item in clean) / len(clean)
     rows = [
@@ -138,12 +139,13 @@ def main() -> None:
     parser.add_argument("--mistakes", type=int, default=25, help="how many wrong sentences to show")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(options.threads)
     console = Console()
     speech, shuffled = (synthesise(split, 0, options.seed, options.cache) for split in ("test", "test-random"))
     sections = []
 
-    ctc = HubertForCTC.from_pretrained(CTC, dtype=torch.float32).eval()
+    ctc = load(HubertForCTC, CTC)
     rows, clean = ctc_figures(ctc, speech, shuffled)
     written = table([*rows, size_row(ctc, CTC)])
     (CTC / "README.md").write_text(ctc_card(written))
@@ -155,7 +157,7 @@ def main() -> None:
         )
 
     if (INTENT / "config.json").exists():
-        intent = HubertForSequenceClassification.from_pretrained(INTENT, dtype=torch.float32).eval()
+        intent = load(HubertForSequenceClassification, INTENT)
         written = table([*intent_figures(intent, speech), size_row(intent, INTENT)])
         (INTENT / "README.md").write_text(intent_card(written))
         sections.append(f"`hubert-intent-english`\n\n{written}")

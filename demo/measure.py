@@ -8,6 +8,7 @@ from transformers import HubertForCTC, HubertForSequenceClassification
 
 from demo.augment import normalise
 from demo.network import greedy
+from demo.sentences import INTENTS
 
 
 def edits(spoken: Sequence[str], written: Sequence[str]) -> int:
@@ -34,5 +35,6 @@ def transcribe(model: HubertForCTC, waveform: np.ndarray) -> str:
 
 @torch.inference_mode()
 def classify(model: HubertForSequenceClassification, waveform: np.ndarray) -> str:
-    """The label that `model` gives `waveform` float32 [samples]."""
-    return str(model.config.id2label[int(model(torch.from_numpy(normalise(waveform))[None]).logits[0].argmax())])
+    """The intent that `model` hears in `waveform` float32 [samples]."""
+    best = int(model(torch.from_numpy(normalise(waveform))[None]).logits[0].argmax())
+    return INTENTS[best]

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,26 +21,26 @@ from transformers import (
 from demo.sentences import INTENTS
 from demo.speech import SAMPLE_RATE
 
+Model = TypeVar("Model", bound=PreTrainedModel)
 SYMBOLS = ("<pad>", "<unk>", "|", "'", *"abcdefghijklmnopqrstuvwxyz")
 
 
-def shared_config(layers: int) -> dict[str, object]:
-    """What both networks have in common: 50 frames a second from four convolutions, and pre-norm transformer layers of
-    width 144.
-    """
+def shared_config(layers: int) -> dict[str, Any]:
+    """What both networks share: four convolutions to 50 frames a second, and pre-norm transformer layers."""
     return {
         "hidden_size": 144,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "intermediate_size": 336,
         "conv_dim": (64, 80, 96, 128),
-        "conv_kernel": (160, 8, 4, 4),
+        "conv_kernel": (240, 8, 4, 4),
         "conv_stride": (20, 4, 2, 2),
         "conv_bias": False,
         "feat_extract_norm": "group",
         "do_stable_layer_norm": True,
         "num_conv_pos_embeddings": 16,
         "num_conv_pos_embedding_groups": 16,
+        "initializer_range": 0.05,
         "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
@@ -53,7 +55,7 @@ def shared_config(layers: int) -> dict[str, object]:
 
 def ctc_config() -> HubertConfig:
     """Letters out: <pad> is the blank, and the symbol that fills a batch of labels."""
-    tokens = {"vocab_size": len(SYMBOLS), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+    tokens: dict[str, Any] = {"vocab_size": len(SYMBOLS), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
     return HubertConfig(**shared_config(layers=4), **tokens, ctc_loss_reduction="mean", ctc_zero_infinity=True)
 
 
@@ -73,12 +75,12 @@ def intent_config() -> HubertConfig:
 
 
 def gabor_filters(filters: int, taps: int) -> torch.Tensor:
-    """Cosine and sine pairs [filters, 1, taps] under a Hann window, mel-spaced from 80 to 7,400 Hz: a filter bank to
-    start from.
+    """Cosine and sine pairs [filters, 1, taps] under a Hann window, mel-spaced from 80 to 7,400 Hz.
 
-    Wider bands get shorter windows, as a mel filter bank has; each filter has unit energy.
+    Wider bands get shorter windows, as in a constant-Q bank; each filter has unit energy.
     """
-    mel = np.linspace(*(2595 * np.log10(1 + np.array([80.0, 7400.0]) / 700)), filters // 2 + 1)
+    low_mel, high_mel = (2595 * math.log10(1 + hertz / 700) for hertz in (80, 7400))
+    mel = np.linspace(low_mel, high_mel, filters // 2 + 1)
     edges = 700 * (10 ** (mel / 2595) - 1)
     time = np.arange(taps) - (taps - 1) / 2
     rows = []
@@ -91,13 +93,19 @@ def gabor_filters(filters: int, taps: int) -> torch.Tensor:
     return torch.tensor(bank / np.linalg.norm(bank, axis=1, keepdims=True), dtype=torch.float32)[:, None]
 
 
+def without_input_gradient(model: HubertForCTC | HubertForSequenceClassification) -> None:
+    """Spare the gradient of the waveform, which transformers asks for while training: a third of every step."""
+    encoder: Any = model.hubert.feature_extractor
+    encoder._requires_grad = False
+
+
 def new_ctc() -> HubertForCTC:
     """An untrained network whose first convolution is a filter bank."""
     model = HubertForCTC(ctc_config())
     with torch.no_grad():
-        first = model.hubert.feature_extractor.conv_layers[0].conv.weight
+        first = model.get_parameter("hubert.feature_extractor.conv_layers.0.conv.weight")
         first.copy_(gabor_filters(first.shape[0], first.shape[2]))
-        model.lm_head.bias[0] = 0.0
+    without_input_gradient(model)
     return model
 
 
@@ -106,6 +114,7 @@ def new_intent(ctc: HubertForCTC) -> HubertForSequenceClassification:
     model = HubertForSequenceClassification(intent_config())
     own, learnt = model.hubert.state_dict(), ctc.hubert.state_dict()
     model.hubert.load_state_dict({name: learnt[name] for name in own})
+    without_input_gradient(model)
     return model
 
 
@@ -114,27 +123,28 @@ def parameters(model: PreTrainedModel) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def round_to_bf16(model: PreTrainedModel) -> PreTrainedModel:
+def round_to_bf16(model: Model) -> Model:
     """A float32 copy of `model` whose weights are bf16 numbers: what the checkpoint holds, and what is measured."""
     rounded = copy.deepcopy(model)
     with torch.no_grad():
         for weight in rounded.parameters():
             weight.copy_(weight.to(torch.bfloat16).float())
-    return rounded.eval()
+    rounded.train(False)
+    return rounded
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Write a complete checkpoint in bf16, file by file under a temporary name: a reader never finds half of one."""
     scratch = folder / ".new"
     scratch.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(scratch)
-    Wav2Vec2FeatureExtractor(
+    copy.deepcopy(model).bfloat16().save_pretrained(scratch)
+    Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
         feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0, do_normalize=True, return_attention_mask=True
     ).save_pretrained(scratch)
     if isinstance(model, HubertForCTC):
         vocabulary = scratch / "vocab.json"
         vocabulary.write_text(json.dumps({symbol: index for index, symbol in enumerate(SYMBOLS)}))
-        Wav2Vec2CTCTokenizer(
+        Wav2Vec2CTCTokenizer(  # type: ignore[no-untyped-call]
             str(vocabulary),
             bos_token=None,
             eos_token=None,
@@ -143,8 +153,16 @@ def save(model: PreTrainedModel, folder: Path) -> None:
             word_delimiter_token="|",
         ).save_pretrained(scratch)
     for file in scratch.iterdir():
+        file.chmod(0o644)  # safetensors writes for its owner alone
         file.replace(folder / file.name)
     scratch.rmdir()
+
+
+def load(kind: type[Model], folder: Path) -> Model:
+    """The checkpoint in `folder`, its bf16 numbers as float32, ready for inference."""
+    model: Model = kind.from_pretrained(folder, dtype=torch.float32)
+    model.train(False)
+    return model
 
 
 def encode(text: str) -> list[int]:

@@ -7,14 +7,18 @@ stands in the cards.
 
 import argparse
 import random
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import soundfile
 import torch
 from rich.console import Console
 from transformers import HubertForCTC, HubertForSequenceClassification
+from transformers.utils.logging import disable_progress_bar
 
 from demo.measure import classify, transcribe
+from demo.network import load
 from demo.sentences import GENERAL, INTENTS
 from demo.speech import SAMPLE_RATE, Clip, Speech, synthesise
 from demo.train import CTC, INTENT
@@ -22,39 +26,29 @@ from demo.train import CTC, INTENT
 AUDIO = Path(__file__).parent / "audio"
 COUNT = 12
 SECONDS = (2.0, 4.0)
-_PLAIN = """a an and any are at be back can could do does for from get has have how i i'm in is it it's like long me much my
-of on put set should some take that the there this to turn was way we what what's when where will with you your please"""
+_PLAIN = """a an and any are at be back can could do does for from get has have how i i'm in is it it's like long me
+much my of on put set should some take that the there this to turn was way we what what's when where will with you your
+please"""
 
 
 def name_of(text: str) -> str:
-    """A short file name from the words of `text` that say most: `off-kitchen-lights` for `turn off the kitchen lights`."""
+    """A short file name of the words that say most: `off-kitchen-lights` for `turn off the kitchen lights`."""
     words = [word.replace("'", "") for word in text.split() if word not in _PLAIN.split()]
     return "-".join(words[:3]) or text.replace(" ", "-")
 
 
-def choose(clips: list[Clip], speech: Speech, ctc: HubertForCTC, intent: HubertForSequenceClassification) -> list[Clip]:
-    """Twelve clips that both models get right: as many intents and as many voices as there are, taken in turn."""
-    random.Random(0).shuffle(clips)
-    wanted = [*INTENTS, GENERAL, *INTENTS][:COUNT]
-    chosen: list[Clip] = []
-    for label in wanted:
-        voices = [clip.voice.variant for clip in chosen]
-        fitting = [
-            clip
-            for clip in clips
-            if clip.intent == label and clip not in chosen and SECONDS[0] <= clip.samples / SAMPLE_RATE <= SECONDS[1]
-        ]
-        for clip in sorted(fitting, key=lambda clip: voices.count(clip.voice.variant)):
-            waveform = speech.waveform(clip)
-            known = label == GENERAL or classify(intent, waveform) == label
-            if (
-                known
-                and transcribe(ctc, waveform) == clip.text
-                and name_of(clip.text) not in {name_of(other.text) for other in chosen}
-            ):
-                chosen.append(clip)
-                break
-    return chosen
+def choose(speech: Speech, right: Callable[[Clip], bool]) -> list[Clip]:
+    """Twelve clips of 2 to 4 s that are `right`: every intent, and as many voices as there are, in turn."""
+    lasting = [clip for clip in speech.clips if SECONDS[0] <= clip.samples / SAMPLE_RATE <= SECONDS[1]]
+    random.Random(0).shuffle(lasting)
+    chosen: dict[str, Clip] = {}
+    for intent in [*INTENTS, GENERAL, *INTENTS][:COUNT]:
+        voices = Counter(clip.voice.variant for clip in chosen.values())
+        fitting = [clip for clip in lasting if clip.intent == intent and name_of(clip.text) not in chosen]
+        fitting.sort(key=lambda clip: voices[clip.voice.variant])
+        clip = next(filter(right, fitting))
+        chosen[name_of(clip.text)] = clip
+    return list(chosen.values())
 
 
 def main() -> None:
@@ -62,14 +56,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/sonant-demo"))
     options = parser.parse_args()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(1)
     speech = synthesise("test", 0, options.seed, options.cache)
-    ctc = HubertForCTC.from_pretrained(CTC, dtype=torch.float32).eval()
-    intent = HubertForSequenceClassification.from_pretrained(INTENT, dtype=torch.float32).eval()
+    ctc = load(HubertForCTC, CTC)
+    intent = load(HubertForSequenceClassification, INTENT)
+
+    def right(clip: Clip) -> bool:
+        waveform = speech.waveform(clip)
+        named = clip.intent == GENERAL or classify(intent, waveform) == clip.intent
+        return named and transcribe(ctc, waveform) == clip.text
+
     AUDIO.mkdir(exist_ok=True)
     for old in [*AUDIO.glob("*.flac"), *AUDIO.glob("*.txt")]:
         old.unlink()
-    for clip in choose(list(speech.clips), speech, ctc, intent):
+    for clip in choose(speech, right):
         file = AUDIO / f"{name_of(clip.text)}.flac"
         soundfile.write(file, speech.audio[clip.start : clip.start + clip.samples], SAMPLE_RATE, subtype="PCM_16")
         file.with_suffix(".txt").write_text(clip.text + "\n")

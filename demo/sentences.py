@@ -14,7 +14,22 @@ INTENTS = ("alarm", "call", "lights", "music", "navigation", "number", "shopping
 GENERAL = "general"
 RANDOM_WORDS = "random"
 
-_NAMES = ("anna", "david", "emma", "peter", "sarah", "thomas", "maria", "robert", "laura", "michael", "susan", "george", "alice", "oliver")
+_NAMES = (
+    "anna",
+    "david",
+    "emma",
+    "peter",
+    "sarah",
+    "thomas",
+    "maria",
+    "robert",
+    "laura",
+    "michael",
+    "susan",
+    "george",
+    "alice",
+    "oliver",
+)
 _WORDS = {
     "digit": "zero one two three four five six seven eight nine",
     "teen": "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",

@@ -21,20 +21,18 @@ from demo.sentences import Sentence, distinct, sentences
 
 SAMPLE_RATE = 16000
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
-_TRAIN_MEN = """m1 m3 m4 m6 m7 m8 Alex Andy antonio benjamin boris caleb ed edward gene Henrique Hugo john Marco max michel
-miguel mike pablo paul pedro quincy rob sandro shelby travis Zac Denis"""
-_TRAIN_WOMEN = "f1 f4 anika Annie Andrea aunty steph steph2 steph3 grandma"
-TRAIN_VARIANTS = (*_TRAIN_MEN.split(), *_TRAIN_WOMEN.split())
+_TRAIN = """m1 m3 m4 m6 m7 m8 f1 f4 Alex Andy antonio benjamin boris caleb ed edward gene Henrique Hugo john Marco max
+michel miguel mike pablo paul pedro quincy rob sandro shelby travis Zac anika Annie Andrea aunty steph steph2 steph3
+grandma Denis"""
+TRAIN_VARIANTS = tuple(_TRAIN.split())
 DEV_VARIANTS = ("m5", "victor", "f5", "belinda")
-TEST_VARIANTS = ("m2", "Michael", "robert", "david", "f3", "linda", "Alicia", "f2")
-WOMEN = set("""f1 f2 f3 f4 f5 anika Annie Andrea aunty steph steph2 steph3 grandma belinda linda Alicia""".split())
+TEST_MEN, TEST_WOMEN = ("m2", "Michael", "robert", "david"), ("f3", "linda", "Alicia", "f2")
+TEST_VARIANTS = TEST_MEN + TEST_WOMEN
 
 
 @dataclass(frozen=True)
 class Voice:
-    """How a sentence is spoken: `gap` in espeak's units of 10 ms between words, `speed` a resampling factor that shifts
-    formants as well.
-    """
+    """How a sentence is spoken. `gap` is espeak's: 10 ms between words; `speed` resamples, and so shifts formants."""
 
     accent: str
     variant: str
@@ -81,23 +79,16 @@ def speak(text: str, voice: Voice) -> np.ndarray:
 
     Raises subprocess.CalledProcessError where espeak-ng refuses the voice.
     """
-    command = [
-        "espeak-ng",
-        "-v",
-        f"{voice.accent}+{voice.variant}",
-        "-s",
-        str(voice.words_per_minute),
-        "-p",
-        str(voice.pitch),
-    ]
-    command += ["-g", str(voice.gap), "--stdout", text]
+    manner = f"-v {voice.accent}+{voice.variant} -s {voice.words_per_minute} -p {voice.pitch} -g {voice.gap}"
+    command = ["espeak-ng", *manner.split(), "--stdout", text]
     wave = subprocess.run(command, check=True, capture_output=True).stdout
     audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
     audio = soxr.resample(audio, rate * voice.speed, SAMPLE_RATE)
     loud = np.flatnonzero(np.abs(audio) > 0.003)
     margin = SAMPLE_RATE // 20  # 50 ms: espeak's own silence at both ends is of one length, which would be learnt
     audio = audio[max(0, loud[0] - margin) : loud[-1] + margin]
-    return np.clip(np.round(audio * 32767 * 0.8), -32768, 32767).astype(np.int16)
+    quantised: np.ndarray = np.clip(np.round(audio * 32767 * 0.8), -32768, 32767).astype(np.int16)
+    return quantised
 
 
 def with_prosody(text: str, rng: random.Random) -> str:
@@ -111,22 +102,16 @@ def with_prosody(text: str, rng: random.Random) -> str:
 
 def split_sentences(split: str, count: int, seed: int) -> list[Sentence]:
     """The texts of a split; those of `test` and of `dev` are drawn first, and the others never repeat them."""
-    test = distinct(600, random.Random(seed + 1), set(), general=True)
+    test = distinct(600, random.Random(seed + 1), set())
     taken = {sentence.text for sentence in test}
     dev = distinct(160, random.Random(seed + 2), taken)
     taken |= {sentence.text for sentence in dev}
-    held_out = {
-        "test": test,
-        "dev": dev,
-        "test-random": distinct(200, random.Random(seed + 3), taken, random_share=1.0),
-    }
-    if split in held_out:
-        return held_out[split]
-    taken |= {sentence.text for sentence in held_out["test-random"]}
-    allowed = (
-        sentence for sentence in sentences(random.Random(seed + 4), random_share=0.35) if sentence.text not in taken
-    )
-    return list(islice(allowed, count))
+    shuffled = distinct(200, random.Random(seed + 3), taken, random_share=1.0)
+    taken |= {sentence.text for sentence in shuffled}
+    if split != "train":
+        return {"test": test, "dev": dev, "test-random": shuffled}[split]
+    endless = sentences(random.Random(seed + 4), random_share=0.35)
+    return list(islice((sentence for sentence in endless if sentence.text not in taken), count))
 
 
 def synthesise(split: str, count: int, seed: int, cache: Path) -> Speech:

@@ -8,23 +8,27 @@ import argparse
 import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from torch.nn.functional import cross_entropy, ctc_loss
 from transformers import HubertForCTC, HubertForSequenceClassification, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from demo.augment import batches
 from demo.measure import classify, error_rate, transcribe
-from demo.network import encode, new_ctc, new_intent, parameters, round_to_bf16, save
+from demo.network import Model, encode, load, new_ctc, new_intent, parameters, round_to_bf16, save
 from demo.sentences import INTENTS
-from demo.speech import Clip, synthesise
+from demo.speech import SAMPLE_RATE, Clip, synthesise
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 CTC, INTENT = CHECKPOINTS / "hubert-ctc-english", CHECKPOINTS / "hubert-intent-english"
+Rows = Iterator[tuple[np.ndarray, list[Clip]]]
 Loss = Callable[[torch.Tensor, list[Clip]], torch.Tensor]
 console = Console()
 
@@ -47,17 +51,14 @@ def intent_of(model: HubertForSequenceClassification) -> Loss:
     """The cross-entropy of a batch's intents, in nats."""
 
     def loss(rows: torch.Tensor, clips: list[Clip]) -> torch.Tensor:
-        return cross_entropy(
-            model(rows).logits, torch.tensor([INTENTS.index(clip.intent) for clip in clips]), label_smoothing=0.05
-        )
+        labels = torch.tensor([INTENTS.index(clip.intent) for clip in clips])
+        return cross_entropy(model(rows).logits, labels, label_smoothing=0.05)
 
     return loss
 
 
 def rate(progress: float, step: int, peak: float) -> float:
-    """Learning rate at `progress` (0 to 1): 200 steps of warm-up, constant until 0.4, then a cosine down to a
-    hundredth.
-    """
+    """Learning rate at `progress` (0 to 1): 200 steps of warm-up, constant until 0.4, then a cosine to a hundredth."""
     decay = 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.4) / 0.6)
     return peak * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * decay)
 
@@ -79,43 +80,47 @@ def follow(average: PreTrainedModel, model: PreTrainedModel, step: int) -> None:
 
 
 def fit(
-    model: PreTrainedModel,
+    model: Model,
     loss_of: Loss,
-    speech: Iterator[tuple[np.ndarray, list[Clip]]],
-    score: Callable[[PreTrainedModel], float],
+    speech: Rows,
+    score: Callable[[Model], float],
     folder: Path,
     minutes: float,
     peak: float,
 ) -> None:
-    """Train `model` for `minutes`, and keep in `folder` the averaged, rounded weights whose `score` (an error) is
-    lowest.
-    """
+    """Train `model` for `minutes`; `folder` keeps the averaged, rounded weights whose `score`, an error, is lowest."""
     average, optimizer = copy.deepcopy(model), optimizer_of(model, peak)
-    start, heard_seconds, shown, best, next_score = time.monotonic(), 0.0, 0.0, math.inf, 3.0
-    step = 0
-    while (elapsed := (time.monotonic() - start) / 60) < minutes:
-        rows, clips = next(speech)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(elapsed / minutes, step, peak)
-        loss = loss_of(torch.from_numpy(rows), clips)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        follow(average, model, step)
-        shown = 0.98 * shown + 0.02 * loss.item() if step else loss.item()
-        heard_seconds += rows.size / 16000
-        step += 1
-        if step % 100 == 0:
-            console.print(f"{elapsed:6.1f} min  step {step}  {heard_seconds / 3600:.1f} h heard  loss {shown:.4f}")
-        if elapsed >= next_score:
-            best, next_score = keep_best(average, score, folder, best, elapsed), elapsed + 5
+    start, step, heard_seconds, best, next_score = time.monotonic(), 0, 0.0, math.inf, 3.0
+    recent: deque[float] = deque(maxlen=100)
+    with Progress(console=console) as progress:
+        bar = progress.add_task("training", total=minutes)
+        while (elapsed := (time.monotonic() - start) / 60) < minutes:
+            rows, clips = next(speech)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(elapsed / minutes, step, peak)
+            recent.append(descend(model, optimizer, loss_of(torch.from_numpy(rows), clips)))
+            follow(average, model, step)
+            heard_seconds += rows.size / SAMPLE_RATE
+            step += 1
+            progress.update(bar, completed=elapsed)
+            if step % 100 == 0:
+                loss = sum(recent) / len(recent)
+                console.print(f"{elapsed:6.1f} min  step {step}  {heard_seconds / 3600:.1f} h heard  loss {loss:.4f}")
+            if elapsed >= next_score:
+                best, next_score = keep_best(average, score, folder, best, elapsed), elapsed + 5
     keep_best(average, score, folder, best, minutes)
 
 
-def keep_best(
-    average: PreTrainedModel, score: Callable[[PreTrainedModel], float], folder: Path, best: float, elapsed: float
-) -> float:
+def descend(model: PreTrainedModel, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    """One step down the clipped gradient of `loss`, whose value is returned."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def keep_best(average: Model, score: Callable[[Model], float], folder: Path, best: float, elapsed: float) -> float:
     """Score the rounded average, save it where it is the best so far, and return the best score."""
     rounded = round_to_bf16(average)
     error = score(rounded)
@@ -131,7 +136,7 @@ def train_ctc(options: argparse.Namespace) -> None:
     model = new_ctc().train()
     console.print(f"{parameters(model):,} parameters, {len(speech.audio) / 16000 / 3600:.1f} h of speech")
 
-    def score(candidate: PreTrainedModel) -> float:
+    def score(candidate: HubertForCTC) -> float:
         return error_rate([(clip.text, transcribe(candidate, dev.waveform(clip))) for clip in dev.clips])
 
     rows = batches(speech, speech.clips, options.batch_seconds, options.seed)
@@ -141,25 +146,24 @@ def train_ctc(options: argparse.Namespace) -> None:
 def train_intent(options: argparse.Namespace) -> None:
     """Intents from speech, from the trained letters."""
     speech, dev = (synthesise(split, options.clips, options.seed, options.cache) for split in ("train", "dev"))
-    model = new_intent(HubertForCTC.from_pretrained(CTC, dtype=torch.float32)).train()
+    model = new_intent(load(HubertForCTC, CTC)).train()
     console.print(f"{parameters(model):,} parameters")
     asked = [clip for clip in dev.clips if clip.intent in INTENTS]
 
-    def score(candidate: PreTrainedModel) -> float:
+    def score(candidate: HubertForSequenceClassification) -> float:
         return sum(classify(candidate, dev.waveform(clip)) != clip.intent for clip in asked) / len(asked)
 
-    rows = batches(
-        speech, [clip for clip in speech.clips if clip.intent in INTENTS], options.batch_seconds, options.seed
-    )
+    commands = [clip for clip in speech.clips if clip.intent in INTENTS]
+    rows = batches(speech, commands, options.batch_seconds, options.seed)
     fit(model, intent_of(model), rows, score, INTENT, options.minutes, peak=options.peak)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("ctc", "intent"))
-    parser.add_argument("--minutes", type=float, default=80.0, help="how long to train")
+    parser.add_argument("--minutes", type=float, default=75.0, help="how long to train")
     parser.add_argument("--peak", type=float, default=1.5e-3, help="highest learning rate")
-    parser.add_argument("--batch-seconds", type=float, default=40.0, help="seconds of audio in a batch")
+    parser.add_argument("--batch-seconds", type=float, default=24.0, help="seconds of audio in a batch")
     parser.add_argument("--clips", type=int, default=24000, help="training clips to synthesise")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
@@ -169,6 +173,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(options.seed)
     {"ctc": train_ctc, "intent": train_intent}[options.what](options)
 

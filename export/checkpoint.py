@@ -86,7 +86,7 @@ class Checkpoint:
     def feature_extractor(self) -> Any:
         """Load the feature extractor with the checkpoint's settings."""
         try:
-            return AutoFeatureExtractor.from_pretrained(self.folder)  # type: ignore[no-untyped-call]
+            return AutoFeatureExtractor.from_pretrained(self.folder)
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{self.folder} has no usable preprocessor_config.json, which says how audio is prepared "

@@ -61,7 +61,7 @@ def export(
         engine = Engine(partial)
         for graph in manifest.graphs:
             engine.load(graph)
-        partial.chmod(0o755)
+        _make_readable(partial)
         _replace(partial, output)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -149,6 +149,13 @@ def _graph(folder: Path, name: str, file: str, weights: str, outputs: tuple[str,
         opset=trace.OPSET,
         errors={},
     )
+
+
+def _make_readable(folder: Path) -> None:
+    """Give the usual permissions to a temporary folder and its files: a server may run as another user."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _replace(partial: Path, output: Path) -> None:

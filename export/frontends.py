@@ -29,5 +29,7 @@ class Waveform(nn.Module):
         n = count(lengths, x.dtype)[:, None]
         keep = mask.to(x.dtype)
         centred = (x - block_sum(pad_to_block(x)) / n) * keep
+        # Twice: beside a large offset, the first mean is rounded to where faint sound lies.
+        centred = (centred - block_sum(pad_to_block(centred)) / n) * keep
         variance = block_sum(pad_to_block(centred * centred)) / n
         return centred / torch.sqrt(variance + 1e-7)

@@ -52,11 +52,11 @@ class SpeechEncoderConfig:
 
     @property
     def min_samples(self) -> int:
-        """The shortest waveform that has a frame."""
+        """The shortest waveform that has a frame; and, for group norm, two values to take a variance of."""
         samples = 1
         for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
             samples = (samples - 1) * stride + kernel
-        return samples
+        return max(samples, self.conv_kernel[0] + self.conv_stride[0]) if self.conv_norm == "group" else samples
 
 
 class MaskedGroupNorm(nn.Module):
@@ -69,23 +69,27 @@ class MaskedGroupNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
-        """Map x [batch, channels, frames], frames a multiple of BLOCK, to the same shape."""
-        keep = valid(x.shape[2], length)[:, None, :].to(x.dtype)
-        n = count(length, x.dtype)[:, None, None]
+        """Map x [batch, channels, 1, frames], frames a multiple of BLOCK, to the same shape."""
+        keep = valid(x.shape[3], length)[:, None, None, :].to(x.dtype)
+        n = count(length, x.dtype)[:, None, None, None]
         centred = (x - block_sum(x * keep) / n) * keep
         variance = block_sum(centred * centred) / n
-        return centred * (self.weight[:, None] * torch.rsqrt(variance + self.eps)) + self.bias[:, None]
+        return centred * (self.weight[:, None, None] * torch.rsqrt(variance + self.eps)) + self.bias[:, None, None]
 
 
 class ConvLayer(nn.Module):
-    """One layer of the convolution stack: convolution, norm or none, activation."""
+    """One layer of the convolution stack: convolution, norm or none, activation.
+
+    It runs in two dimensions of which the first has size 1: ONNX Runtime blocks the channels of such a convolution for
+    the vector units, and multiplies unfolded windows otherwise.
+    """
 
     def __init__(self, config: SpeechEncoderConfig, index: int) -> None:
         super().__init__()
         channels = config.conv_dim[index]
         self.kernel, self.stride = config.conv_kernel[index], config.conv_stride[index]
         inputs = config.conv_dim[index - 1] if index else 1
-        self.conv = nn.Conv1d(inputs, channels, self.kernel, self.stride, bias=config.conv_bias)
+        self.conv = nn.Conv2d(inputs, channels, (1, self.kernel), (1, self.stride), bias=config.conv_bias)
         self.activation = ACT2FN[config.conv_activation]
         self.layer_norm: nn.Module | None = None
         if config.conv_norm == "layer":
@@ -94,13 +98,13 @@ class ConvLayer(nn.Module):
             self.layer_norm = MaskedGroupNorm(channels)
 
     def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x [batch, channels, time] with `length` valid steps to the next layer's."""
+        """Map x [batch, channels, 1, time] with `length` valid steps to the next layer's."""
         length = conv_length(length, self.kernel, self.stride)
         x = self.conv(x)
         if isinstance(self.layer_norm, MaskedGroupNorm):
             x = self.layer_norm(x, length)
         elif self.layer_norm is not None:
-            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
+            x = self.layer_norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.activation(x), length
 
 
@@ -120,10 +124,10 @@ class FeatureExtractor(nn.Module):
             frames = (x.shape[1] - self.kernel) // self.stride + 1
             needed = ((frames + BLOCK - 1) // BLOCK * BLOCK - 1) * self.stride + self.kernel
             x = F.pad(x, (0, needed - x.shape[1]))
-        x = x[:, None, :]
+        x = x[:, None, None, :]
         for layer in self.conv_layers:
             x, length = layer(x, length)
-        return x.transpose(1, 2), length
+        return x[:, :, 0, :].transpose(1, 2), length
 
 
 class FeatureProjection(nn.Module):

@@ -131,7 +131,8 @@ def export_speech_model(
         classification = classification_of(original.config)
         head = ClassificationHead(original.config)
         logits = (Output(name="logits", shape=("batch", len(classification.labels))),)
-    module = SpeechModel(extractor.do_normalize, config, head)
+    # In fp32 before the weights come: one activation of transformers is made in bf16, which would round them.
+    module = SpeechModel(extractor.do_normalize, config, head).float()
     load_state(module, original)
     names = [f"hidden_states.{index}" for index in range(config.num_layers + 1)]
     complete = dict.fromkeys(["embeddings", "pooled", *(output.name for output in logits)], config.num_layers)
@@ -162,6 +163,8 @@ def load_state(module: SpeechModel, original: Any) -> None:
     prefix = "" if original.base_model is original else f"{original.base_model_prefix}."
     state = {}
     for key, tensor in fold_weight_norm(original.state_dict()).items():
+        if ".conv_layers." in key and key.endswith(".conv.weight"):
+            tensor = tensor[:, :, None, :]
         if key.startswith(prefix):
             state[f"encoder.{key.removeprefix(prefix)}"] = tensor
         else:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -31,6 +31,8 @@ SAMPLE_RATES_HZ = range(1_000, 768_001)
 MAX_AMPLITUDE = 1e6
 # Containers that state how many frames follow. Others estimate it, or are written to pipes that state nonsense.
 EXACT_FORMATS = frozenset({"FLAC"})
+# What libsndfile gives for a length that is not stated (SF_COUNT_MAX).
+UNKNOWN_FRAMES = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class Bounds:
         return cls(manifest.sample_rate, manifest.min_samples, min(manifest.max_samples, ceiling))
 
 
+class _Memory(io.BytesIO):
+    """The bytes of a file.
+
+    Damaged headers make libsndfile seek to before the beginning. That does nothing here: raised inside its callback, it
+    would only be printed.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A sound file that is read from its beginning to its end.
 
@@ -59,28 +75,29 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no ty
         return False
 
 
-def decode(source: BinaryIO, bounds: Bounds) -> Clip:
-    """Return the audio of `source` as float32 [samples]: the mean of its channels at `bounds.sample_rate`.
+def decode(data: bytes, bounds: Bounds) -> Clip:
+    """Return the audio of the file `data` as float32 [samples]: the mean of its channels at `bounds.sample_rate`.
 
     Samples of float files are not clipped. Memory stays within that of the longest clip and one block. Raises the
     AudioError that says what is wrong.
     """
-    if not source.read(1):
+    if not data:
         raise AudioEmptyError("the audio is empty: it has 0 bytes")
-    source.seek(0)
-    with _open(source) as file:
+    with _open(data) as file:
         _check_header(file)
         blocks = list(_resample(_mono_blocks(file, bounds), file.samplerate, bounds.sample_rate))
     clip = np.concatenate(blocks)
     if clip.shape[0] < bounds.min_samples:
         shortest, length = (samples / bounds.sample_rate for samples in (bounds.min_samples, clip.shape[0]))
-        raise AudioTooShortError(f"the audio is {length:.4f} s long, the shortest that the model takes is {shortest:.4f} s")
+        raise AudioTooShortError(
+            f"the audio is {length:.4f} s long, the shortest that the model takes is {shortest:.4f} s"
+        )
     return clip
 
 
-def _open(source: BinaryIO) -> _Stream:
+def _open(data: bytes) -> _Stream:
     try:
-        return _Stream(source)
+        return _Stream(_Memory(data))
     except soundfile.LibsndfileError as error:
         raise AudioUndecodableError(
             f"the audio cannot be decoded ({error.error_string}); WAV, FLAC, OGG (Vorbis, Opus), MP3 and AIFF are read"
@@ -110,7 +127,7 @@ def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]
         yield mono
     if not frames:
         raise AudioEmptyError("the audio is empty: it has 0 samples")
-    if file.format in EXACT_FORMATS and frames < file.frames:
+    if file.format in EXACT_FORMATS and frames < file.frames != UNKNOWN_FRAMES:
         raise _truncated(file, frames)
 
 
@@ -126,7 +143,9 @@ def _read(file: _Stream, block: NDArray[np.float32], frames: int) -> int:
 
 def _truncated(file: _Stream, frames: int) -> AudioTruncatedError:
     seconds = frames / file.samplerate
-    return AudioTruncatedError(f"the {file.format} stream is cut short or damaged: it breaks off after about {seconds:.2f} s")
+    return AudioTruncatedError(
+        f"the {file.format} stream is cut short or damaged: it breaks off after about {seconds:.2f} s"
+    )
 
 
 def _resample(blocks: Iterator[NDArray[np.float32]], source_hz: int, target_hz: int) -> Iterator[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Clips -> batches. One engine thread per engine, and no wait window: whenever the engine is free, it takes what is there."""
+"""Clips -> batches. One thread per engine and no wait window: whenever the engine is free, it takes what is there."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Job:
     @property
     def samples(self) -> int:
         """Length of the clip."""
-        return self.clip.shape[0]
+        return int(self.clip.shape[0])
 
 
 def form_batch(waiting: Sequence[Job], budget: float, max_padding: float) -> list[Job]:

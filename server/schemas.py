@@ -109,7 +109,9 @@ class TranscriptItem(BaseModel):
     text: str
     confidence: Annotated[
         float | None,
-        Field(description="Geometric mean of the best token's probability over the frames that emit; null without text."),
+        Field(
+            description="Geometric mean of the best token's probability over the frames that emit; null without text."
+        ),
     ]
     duration: float
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from engines.batch import Clip, Row
 from server.audio import Bounds, decode
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """One upload: the field of the request that holds it, and what opens it; that may raise a RequestError."""
+    """One upload: the field of the request that holds it, and what reads it; that may raise a RequestError."""
 
     param: str | None
-    open: Callable[[], BinaryIO]
+    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,25 @@ class Service:
         loop = asyncio.get_running_loop()
         pending = [loop.run_in_executor(self._threads, _open_and_decode, source, bounds) for source in sources]
         try:
-            return [await clip for clip in pending]
+            clips = []
+            for future in pending:
+                clip = await future
+                if isinstance(clip, RequestError):
+                    raise clip
+                clips.append(clip)
+            return clips
         finally:
-            for clip in pending:
-                clip.cancel()
+            for future in pending:
+                future.cancel()
 
 
-def _open_and_decode(source: Source, bounds: Bounds) -> Clip:
+def _open_and_decode(source: Source, bounds: Bounds) -> Clip | RequestError:
+    """Return the clip, or what is wrong with it: nobody may be left to retrieve an exception."""
     try:
-        return decode(source.open(), bounds)
+        return decode(source.read(), bounds)
     except RequestError as error:
         error.param = source.param
-        raise
+        return error
 
 
 async def _results(jobs: Sequence[Job], sources: Sequence[Source]) -> list[Result]:

@@ -36,7 +36,7 @@ class CtcDecoder:
 
         Special tokens are dropped, equal neighbours collapsed, blanks dropped, in this order: the text is that of
         transformers' Wav2Vec2CTCTokenizer.decode() on the best path without its special tokens. (Its
-        `skip_special_tokens=True` is another thing: it drops the blank too before it collapses, "hello" becomes "helo".)
+        `skip_special_tokens=True` drops the blank too before it collapses: "hello" becomes "helo".)
 
         The confidence is the geometric mean of the best token's probability over the frames that emit: those whose best
         token is neither blank nor special, repetitions included.

@@ -58,10 +58,10 @@ class Encode:
 def pool(frames: NDArray[np.float32], pooling: Pooling) -> NDArray[np.float32]:
     """Reduce [frames, hidden] to [hidden], or leave it where `pooling` is none. The mean accumulates in float64."""
     if pooling == "mean":
-        return frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return np.asarray(frames.mean(axis=0, dtype=np.float64), np.float32)
     if pooling == "max":
         return np.asarray(frames.max(axis=0))
-    return frames[0] if pooling == "first" else frames
+    return np.asarray(frames[0]) if pooling == "first" else frames
 
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

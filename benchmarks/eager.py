@@ -1,0 +1,31 @@
+"""transformers as its documentation has it run: feature extractor and model, eager, fp32, default attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engines.batch import Clip
+from export.checkpoint import Checkpoint
+
+
+class Eager:
+    """The encoder of a checkpoint in transformers."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._extractor = checkpoint.feature_extractor()
+        model: Any = checkpoint.model(checkpoint.architecture)
+        self._model = model.base_model  # without a head: `embeddings` is what both sides are asked for
+        self.attention = str(self._model.config._attn_implementation)
+
+    def __call__(self, clips: Sequence[Clip]) -> list[NDArray[np.float32]]:
+        """Return the embeddings [frames, hidden] of each clip; all of one length, so that no padding spoils them."""
+        rate = self._extractor.sampling_rate
+        features = self._extractor(list(clips), sampling_rate=rate, return_tensors="pt")
+        with torch.inference_mode():
+            embeddings = self._model(**features).last_hidden_state
+        return list(embeddings.numpy())

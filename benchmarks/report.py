@@ -1,0 +1,84 @@
+"""The tables of benchmarks/README.md, written from the recorded results: `python -m benchmarks.report`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmarks import record
+from benchmarks.machine import ROOT
+from benchmarks.record import Record, Run
+
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "benchmarks" / "README.md"
+BEGIN, END = "<!-- results: written by `python -m benchmarks.report` -->", "<!-- results: end -->"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 1 where --check finds the tables out of date."""
+    parser = argparse.ArgumentParser(description="Write the recorded results into benchmarks/README.md.")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of JSON files")
+    parser.add_argument("--readme", type=Path, default=README, help="file with the two markers")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables are out of date")
+    arguments = parser.parse_args(argv)
+    old = arguments.readme.read_text(encoding="utf-8")
+    try:
+        new = insert(old, read_all(arguments.results))
+    except ValueError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    if arguments.check:
+        if new != old:
+            print(f"{arguments.readme} is out of date: run `python -m benchmarks.report`", file=sys.stderr)
+        return int(new != old)
+    arguments.readme.write_text(new, encoding="utf-8")
+    print(f"Wrote {arguments.readme}", file=sys.stderr)
+    return 0
+
+
+def read_all(results: Path) -> list[Record]:
+    """Return the records of a folder by file name. ValueError names a file that is none."""
+    records = []
+    for path in sorted(results.glob("*.json")):
+        try:
+            records.append(record.read(path))
+        except ValidationError as error:
+            raise ValueError(f"{path} is no result of a benchmark: {error.errors()[0]['msg']}") from None
+    return records
+
+
+def insert(text: str, records: Iterable[Record]) -> str:
+    """Return `text` with the sections of `records` between the markers. ValueError where it lacks them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the markers are missing: put {BEGIN} and {END} where the tables belong")
+    sections = [section(each) for each in records] or ["Nothing has been recorded yet.\n"]
+    return before + begin + "\n\n" + "\n".join(sections) + "\n" + end + after
+
+
+def section(result: Record) -> str:
+    """Return one record as Markdown."""
+    header, rows = result.table
+    lines = [header, ["---:"] * len(header), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"### {result.title}\n\n{result.summary}\n\n{table}\n\n{provenance(result.run)}\n"
+
+
+def provenance(run: Run) -> str:
+    """Say where and with what a record was taken."""
+    machine = run.machine
+    versions = ", ".join(f"{name} {number}" for name, number in run.versions.items())
+    return (
+        f"{machine.cpu}, {machine.usable_cores} of {machine.cores} cores, {machine.memory_gib:g} GiB, "
+        f"{machine.system}, {' '.join(machine.flags)}; load {machine.load:g} before the run. {versions}. "
+        f"Commit {run.commit or 'unknown'}, seed {run.seed}, {run.date}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Around every request: its id and timing, the bounds of its body, and the end of a handler whose client left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import ApiError, BodyTimeoutError, BodyTooLargeError, envelope
+
+logger = logging.getLogger(__name__)
+
+# What a client may choose as its request's id: nothing that could forge a header or a line of a log.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestContext:
+    """Gives each answer X-Request-Id and Server-Timing, and turns what nobody caught into a 500.
+
+    Handlers put seconds by stage into `request.state.timings`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application inside."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        wished = Headers(scope=scope).get("x-request-id", "")
+        request_id = wished if REQUEST_ID.fullmatch(wished) else uuid.uuid4().hex
+        timings: dict[str, float] = {}
+        scope.setdefault("state", {})["timings"] = timings
+        answered = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["Server-Timing"] = _server_timing({**timings, "total": time.perf_counter() - started})
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if not answered:
+                await envelope(ApiError("internal error; the server's log has it under the request id"))(
+                    scope, receive, send_with_headers
+                )
+
+
+def _server_timing(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{stage};dur={1e3 * duration:.2f}" for stage, duration in seconds.items())
+
+
+class BodyGuard:
+    """Bounds the bytes and the time of each body, and cancels a handler whose client left.
+
+    A body that states too large a length is refused before a byte of it is read; one that states none is counted as
+    it arrives.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application inside."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive, send, self._max_bytes, self._timeout)
+        if body.stated_length > self._max_bytes:
+            await envelope(_too_large(self._max_bytes))(scope, body.receive, body.send)
+            return
+        try:
+            await self._app(scope, body.receive, body.send)
+        except ClientDisconnect:  # left while it sent the body
+            return
+        except asyncio.CancelledError:
+            if not body.client_left:
+                raise
+        finally:
+            body.stop_watching()
+
+
+class _Body:
+    """The body of one request, as it arrives."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_bytes: int, timeout: float) -> None:
+        headers = Headers(scope=scope)
+        self.stated_length = int(headers.get("content-length", 0))  # uvicorn lets digits pass only
+        self.client_left = False
+        self._receive = receive
+        self._send = send
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._received = 0
+        self._pending = self.stated_length > 0 or "transfer-encoding" in headers
+        self._handler = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises BodyTooLargeError and BodyTimeoutError."""
+        if not self._pending:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTimeoutError(f"the body did not arrive within {self._timeout:g} s") from None
+        self._received += len(message.get("body", b""))
+        if self._received > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._pending = False
+            self._watcher = asyncio.create_task(self._watch())
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send `message`; an answer that comes before the whole body is the connection's last."""
+        if message["type"] == "http.response.start" and self._pending:
+            MutableHeaders(scope=message)["Connection"] = "close"
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.stop_watching()  # uvicorn says "disconnect" once the answer is complete
+        await self._send(message)
+
+    def stop_watching(self) -> None:
+        """Take no more notice of whether the client leaves."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_left = True
+        if self._handler is not None:
+            self._handler.cancel()
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body is larger than {max_bytes} bytes")

@@ -1,0 +1,1 @@
+"""HTTP -> task -> HTTP: one thin module for each task, models and health."""

@@ -1,0 +1,37 @@
+"""What the answers of all tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request
+
+from server.service import ClipRow, Service
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _timings(request: Request) -> dict[str, float]:
+    timings: dict[str, float] = request.state.timings
+    return timings
+
+
+# `async`: FastAPI would call a plain function in a thread.
+ServiceDep = Annotated[Service, Depends(_service)]
+# Seconds by stage, which the middleware writes into the Server-Timing header.
+TimingsDep = Annotated[dict[str, float], Depends(_timings)]
+
+
+def usage(rows: Sequence[ClipRow]) -> dict[str, float]:
+    """Return what `rows` cost."""
+    return {"audio_seconds": sum(row.duration for row in rows)}
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """Encode `content`, in which arrays must be C-contiguous."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,106 @@
+"""POST /v1/encode."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from safetensors.numpy import save as save_safetensors
+
+from server.errors import NotAcceptableError, OptionError
+from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
+from server.routes.documentation import responses, task_body
+from server.routes.inputs import JSON, read_inputs
+from server.schemas import EncodeAnswer, EncodeOptions
+from server.service import ClipRow
+from server.tasks.encode import Encode, Encoding
+
+router = APIRouter()
+
+NPY, SAFETENSORS = "application/x-npy", "application/vnd.safetensors"
+
+
+@router.post(
+    "/v1/encode",
+    summary="Audio -> embeddings or hidden states",
+    responses=responses(EncodeAnswer, NPY, SAFETENSORS),
+    openapi_extra=task_body(EncodeOptions),
+)
+async def encode(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
+    """Encode each clip; `Accept` chooses JSON, application/x-npy (one array) or application/vnd.safetensors."""
+    media = negotiate(request.headers.get("accept", "*/*"))
+    async with read_inputs(request, EncodeOptions, service) as inputs:
+        options = inputs.options
+        check_media(media, options, len(inputs.sources))
+        served = service.models.resolve(options.model, "encode")
+        task = Encode(served.engine.manifest, options)
+        rows = await service.run(served, task.outputs, inputs.sources, timings)
+        body = await service.offload(partial(render, media, served.engine.name, task, options, rows))
+    return Response(body, media_type=media)
+
+
+def negotiate(accept: str) -> str:
+    """Return the first media type of `accept` that can be given; raises NotAcceptableError."""
+    for item in accept.split(","):
+        media = item.partition(";")[0].strip().lower()
+        if media in (JSON, NPY, SAFETENSORS):
+            return media
+        if media in ("", "*/*", "application/*"):
+            return JSON
+    raise NotAcceptableError(f"the answer can be {JSON}, {NPY} or {SAFETENSORS}", "Accept")
+
+
+def check_media(media: str, options: EncodeOptions, clips: int) -> None:
+    """Raise where `media` cannot hold what is asked for, or `options` speak of another."""
+    if media == NPY and clips * max(1, len(options.layers)) > 1:
+        raise NotAcceptableError(f"{NPY} holds one array: ask for one clip and one layer, or {SAFETENSORS}", "Accept")
+    if media != JSON and "encoding_format" in options.model_fields_set:
+        raise OptionError(f"encoding_format is of {JSON} only, not of {media}", "encoding_format")
+
+
+def render(media: str, model: str, task: Encode, options: EncodeOptions, rows: Sequence[ClipRow]) -> bytes:
+    """Make the task's results of `rows` and encode them as `media`."""
+    results = [task.result(clip.row) for clip in rows]
+    if media == NPY:
+        file = io.BytesIO()
+        np.save(file, results[0][0].array)
+        return file.getvalue()
+    if media == SAFETENSORS:
+        return save_safetensors(
+            {tensor_name(index, one): _contiguous(one.array) for index, clip in enumerate(results) for one in clip}
+        )
+    data = [
+        item(index, one, clip.duration, options)
+        for index, (clip, encodings) in enumerate(zip(rows, results, strict=True))
+        for one in encodings
+    ]
+    return to_json({"object": "list", "model": model, "data": data, "usage": usage(rows)})
+
+
+def tensor_name(index: int, encoding: Encoding) -> str:
+    """Return "0" for clip 0, "0.layer6" for its hidden state 6."""
+    return str(index) if encoding.layer is None else f"{index}.layer{encoding.layer}"
+
+
+def item(index: int, encoding: Encoding, duration: float, options: EncodeOptions) -> dict[str, Any]:
+    """Return one entry of `data`."""
+    array = _contiguous(encoding.array)
+    return {
+        "object": "embedding",
+        "index": index,
+        **({} if encoding.layer is None else {"layer": encoding.layer}),
+        "embedding": base64.b64encode(array.tobytes()).decode() if options.encoding_format == "base64" else array,
+        "shape": array.shape,
+        "frame_rate": encoding.frame_rate_hz,
+        "duration": duration,
+    }
+
+
+def _contiguous(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, "<f4")

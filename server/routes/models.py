@@ -1,0 +1,58 @@
+"""GET /v1/models and /v1/models/{name}."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from fastapi import APIRouter
+
+from engines.manifest import Task
+from server.models import Model
+from server.routes.answers import ServiceDep
+from server.routes.documentation import ERRORS
+from server.schemas import ModelItem, ModelList
+from server.service import Service
+
+router = APIRouter()
+
+
+@router.get("/v1/models", summary="All models", response_model_exclude_unset=True)
+async def list_models(service: ServiceDep) -> ModelList:
+    """List what stands in the models folder, also what failed to load."""
+    return ModelList(object="list", data=[describe(model, service) for model in service.models])
+
+
+@router.get("/v1/models/{name}", summary="One model", response_model_exclude_unset=True, responses={404: ERRORS[404]})
+async def get_model(name: str, service: ServiceDep) -> ModelItem:
+    """Describe one model."""
+    return describe(service.models.find(name), service)
+
+
+def describe(model: Model, service: Service) -> ModelItem:
+    """Return what a client needs to know of `model`."""
+    default_for = [task for task in get_args(Task) if service.models.default_for(task) == model.name]
+    item = ModelItem(id=model.name, object="model", state=model.state, error=model.error, default_for=default_for)
+    if model.engine is None:
+        return item
+    manifest = model.engine.manifest
+    known = item.model_copy(
+        update={
+            "tasks": list(manifest.tasks),
+            "family": manifest.family,
+            "checkpoint": manifest.checkpoint.source,
+            "revision": manifest.checkpoint.revision,
+            "license": manifest.checkpoint.license,
+            "parameters": manifest.parameters,
+            "sample_rate": manifest.sample_rate,
+            "min_seconds": manifest.seconds[0],
+            "max_seconds": manifest.seconds[1],
+            "hidden_size": manifest.hidden_size,
+            "hidden_states": list(manifest.hidden_states),
+            "parity": {
+                graph: {check.output: check.error for check in checks} for graph, checks in model.engine.checks.items()
+            },
+        }
+    )
+    if manifest.classification is None:
+        return known
+    return known.model_copy(update={"labels": list(manifest.classification.labels)})

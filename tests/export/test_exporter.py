@@ -1,0 +1,211 @@
+"""Real exports, from the checkpoint to an engine folder that runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engines.engine import Engine
+from engines.repository import find_engines
+from engines.verify import error
+from export import checkpoint as checkpoints
+from export import families
+from export.errors import CheckpointError, ExportError, ParityError, UnsupportedError
+from export.exporter import export
+from export.parity import TOLERANCE, worst_excess
+from tests.export.test_hubert import ARCHITECTURES, configurations
+from tests.support import make_checkpoint, noise, write_tokenizer
+
+
+def assert_engine_exact(engine: Engine, checkpoint: Path, lengths: list[int]) -> None:
+    """The engine equals transformers on each clip alone, and itself in one padded batch."""
+    reference = families.build(checkpoints.resolve(str(checkpoint))).reference
+    outputs = [output.name for output in engine.manifest.outputs]
+    clips = [noise(length, seed=length) for length in lengths]
+    for clip, together in zip(clips, engine.run(clips, outputs), strict=True):
+        (alone,) = engine.run([clip], outputs)
+        name, found, bound = worst_excess(alone, reference, clip)
+        assert found <= bound, f"{name}, {len(clip)} samples"
+        name, found, bound = worst_excess(together, reference, clip, truth=alone)
+        assert found <= bound, f"{name}, {len(clip)} samples, in a batch"
+
+
+@pytest.mark.parametrize("name", ["tiny-base", "tiny-ctc", "tiny-classifier"])
+def test_engine_computes_what_transformers_computes(models: Path, checkpoints: Path, name: str) -> None:
+    engine = Engine(models / name)
+    shortest = engine.manifest.min_samples
+    assert_engine_exact(engine, checkpoints / name, [shortest, shortest + 1, 1601, 16000, 48123])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        (
+            "HubertForCTC",
+            {"feat_extract_norm": "layer", "conv_bias": True, "hidden_act": "quick_gelu", "num_conv_pos_embeddings": 7},
+        ),
+        ("HubertForSequenceClassification", {"conv_pos_batch_norm": True, "do_normalize": False, "num_labels": 1}),
+    ],
+    ids=["layer norms, biases", "batch norm, regression"],
+)
+def test_further_configurations(tmp_path: Path, architecture: str, config: dict[str, Any]) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", architecture, seed=5, **config)
+    engine = export(str(checkpoint), tmp_path / "engine")
+    assert_engine_exact(engine, checkpoint, [engine.manifest.min_samples, 3210, 20000])
+
+
+@pytest.mark.slow
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), derandomize=False)
+@given(data=st.data())
+def test_random_configurations(tmp_path: Path, data: st.DataObject) -> None:
+    architecture = data.draw(st.sampled_from(ARCHITECTURES))
+    config = data.draw(configurations())
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", architecture, **config)
+    engine = export(str(checkpoint), tmp_path / "engine", layers=range(config["num_hidden_layers"]), force=True)
+    shortest = engine.manifest.min_samples
+    assert_engine_exact(engine, checkpoint, [shortest, data.draw(st.integers(shortest, shortest + 9000)), 4321])
+
+
+def test_manifest_says_what_serving_needs(models: Path) -> None:
+    manifest = Engine(models / "tiny-ctc").manifest
+    assert (manifest.family, manifest.tasks) == ("hubert", ("encode", "transcribe"))
+    assert manifest.checkpoint.architecture == "HubertForCTC"
+    assert len(manifest.checkpoint.sha256) == 64
+    assert manifest.preprocessor == {"do_normalize": True, "sampling_rate": 16000}
+    assert manifest.ctc is not None
+    assert manifest.ctc.vocabulary[manifest.ctc.blank] == "<pad>"
+    assert manifest.output("embeddings").samples_per_frame == 320
+    assert manifest.hidden_states == (0, 1, 2, 3)
+    assert manifest.max_samples == 20 * 16000
+    assert all(graph.errors and max(graph.errors.values()) < TOLERANCE for graph in manifest.graphs)
+    classifier = Engine(models / "tiny-classifier").manifest.classification
+    assert classifier is not None
+    assert (classifier.labels, classifier.problem_type) == (("yes", "no", "perhaps"), "single_label_classification")
+
+
+def test_truncated_graph_shares_the_weights_and_stops_early(models: Path) -> None:
+    engine = Engine(models / "tiny-ctc")
+    full, part = engine.graphs
+    assert (full.name, part.name) == ("fp32", "fp32.layers1")
+    assert engine.graph_for(["hidden_states.1"]) == part
+    assert engine.graph_for(["hidden_states.2"]) == engine.graph_for(["logits", "hidden_states.0"]) == full
+    assert set(full.sha256) & set(part.sha256) == {"fp32.weights"}
+    assert not list(engine.folder.glob("fp32.layers1.weights"))
+    clip = noise(9999)
+    (early,) = engine.run([clip], ["hidden_states.1"])
+    (all_of_it,) = engine.run([clip], ["hidden_states.1", "embeddings"])
+    assert error(early["hidden_states.1"], all_of_it["hidden_states.1"]) <= TOLERANCE
+
+
+def test_an_existing_engine_is_kept_unless_forced(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
+    output = tmp_path / "models" / "engine"
+    first = export(str(checkpoint), output)
+    with pytest.raises(ExportError, match="--force"):
+        export(str(checkpoint), output)
+    make_checkpoint(checkpoint, num_hidden_layers=1, seed=8)
+    second = export(str(checkpoint), output, force=True)
+    assert (
+        first.manifest.checkpoint.sha256
+        != second.manifest.checkpoint.sha256
+        == Engine(output).manifest.checkpoint.sha256
+    )
+    assert [path.name for path in output.parent.iterdir()] == ["engine"]
+    assert oct((output / "golden.safetensors").stat().st_mode & 0o777) == "0o644"
+
+
+def test_a_folder_that_is_no_engine_is_never_replaced(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
+    precious = tmp_path / "mine" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(ExportError, match="no engine"):
+        export(str(checkpoint), precious.parent, force=True)
+    assert precious.read_text() == "years of work"
+
+
+def test_a_killed_export_leaves_nothing_that_loads(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    models = tmp_path / "models"
+    command = [sys.executable, "-m", "sonant.cli", "export", str(checkpoint), "--output", str(models / "engine")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    while not list(models.glob(".partial-*/fp32.weights")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert find_engines(models) == {}
+
+
+def test_a_graph_that_is_wrong_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
+
+    def build(source: checkpoints.Checkpoint) -> families.Exportable:
+        exportable = families.FAMILIES["hubert"]()(source)
+        exportable.module.get_parameter("encoder.encoder.layer_norm.weight").data *= 1.001
+        return exportable
+
+    monkeypatch.setattr(families, "build", build)
+    with pytest.raises(ParityError, match="differs from transformers"):
+        export(str(checkpoint), tmp_path / "models" / "engine")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_layers_out_of_range_are_refused_before_any_work(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(UnsupportedError, match=r"--layers 3: the encoder has the layers 0 to 2"):
+        export(str(checkpoint), tmp_path / "engine", layers=(3,))
+
+
+def test_language_adapter(tmp_path: Path) -> None:
+    """`--target-lang` puts the language's adapters, head and vocabulary in place of those of the checkpoint."""
+    from safetensors.torch import save_file
+    from transformers import HubertForCTC
+
+    config = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "adapter_attn_dim": 6, "num_hidden_layers": 2}
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", "HubertForCTC", seed=1, **config)
+    other = HubertForCTC.from_pretrained(
+        make_checkpoint(tmp_path / "other", "HubertForCTC", seed=2, vocab_size=9, **config)
+    )
+    state = {k: v for k, v in other.state_dict().items() if ".adapter_layer." in k or k.startswith("lm_head.")}
+    save_file(state, checkpoint / "adapter.deu.safetensors")
+    special = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}
+    vocabulary = {"eng": {**special, "a": 5}, "deu": {**special, "ä": 5, "ö": 6, "ü": 7, "ß": 8}}
+    write_tokenizer(checkpoint, vocabulary, target_lang="eng")
+    with pytest.raises(CheckpointError, match=r"deu"):
+        export(str(checkpoint), tmp_path / "none", target_lang="fra")
+    engine = export(str(checkpoint), tmp_path / "engine", target_lang="deu")
+    assert engine.manifest.target_lang == "deu"
+    assert engine.manifest.ctc is not None
+    assert engine.manifest.ctc.vocabulary == tuple(vocabulary["deu"])
+    model = HubertForCTC.from_pretrained(checkpoint)
+    model.lm_head = other.lm_head
+    model.load_state_dict(state, strict=False)
+    clip = noise(8000)
+    expected = families.build(checkpoints.resolve(str(checkpoint), target_lang="deu")).reference(clip)["logits"]
+    assert expected.shape[-1] == 9
+    (row,) = engine.run([clip], ["logits"])
+    assert error(row["logits"], expected) <= TOLERANCE
+    import torch
+
+    features = (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
+    with torch.inference_mode():
+        independent = model.eval()(torch.from_numpy(features)[None]).logits[0].numpy()
+    assert error(row["logits"], independent) <= TOLERANCE
+
+
+def test_export_error_is_one_line_on_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sonant.cli", "export", str(tmp_path), "--output", str(tmp_path / "engine")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("sonant: ")
+    assert "Traceback" not in done.stderr

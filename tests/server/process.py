@@ -1,0 +1,102 @@
+"""The real server as a process, and audio to send to it."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+STARTED_WITHIN_SECONDS = 30
+
+
+@dataclass
+class Server:
+    """A running server; `client` talks to it."""
+
+    process: subprocess.Popen[str]
+    client: httpx.Client
+    port: int
+
+    def error(self, response: httpx.Response) -> tuple[int, str, str | None]:
+        """Check the envelope of `response`, and that the server lives; return status, code and param."""
+        error = response.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        assert "Traceback" not in response.text
+        assert self.client.get("/health/ready").status_code == 200
+        return response.status_code, error["code"], error["param"]
+
+    def connect(self) -> socket.socket:
+        """Return a connection for what a well-behaved client does not send."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    @property
+    def peak_kib(self) -> int:
+        """Return the most memory that the process has had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1])
+
+
+@contextmanager
+def serving(
+    models: Path, *, wait: bool = True, defaults: Mapping[str, str] | None = None, **settings: float
+) -> Iterator[Server]:
+    """Run `sonant serve` with `settings` in its environment, on a free port; `wait`: until it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "sonant.cli", "serve", f"--models={models}", f"--port={port}", "--threads=1"]
+    command += [f"--default={task}={name}" for task, name in (defaults or {}).items()]
+    environment = os.environ | {f"SONANT_{name.upper()}": str(value) for name, value in settings.items()}
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        try:
+            path = "/health/ready" if wait else "/health/live"
+            wait_for(client, path, process)
+            yield Server(process, client, port)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def wait_for(client: httpx.Client, path: str, process: subprocess.Popen[str]) -> None:
+    """Wait until `path` answers 200."""
+    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[0])
+        try:
+            if client.get(path).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not answer 200 within {STARTED_WITHIN_SECONDS} s")
+
+
+def noise(seconds: float, rate: int = 16_000, seed: int = 0) -> NDArray[np.float32]:
+    """Return noise whose loudness changes, so that models have something to tell apart."""
+    generator = np.random.default_rng(seed)
+    samples = generator.standard_normal(round(seconds * rate))
+    return np.asarray(0.1 * samples * (1 + np.sin(np.arange(samples.size) / rate * 9)), np.float32)
+
+
+def wav(samples: NDArray[np.float32], rate: int = 16_000, format_: str = "WAV", subtype: str = "FLOAT") -> bytes:
+    """Return `samples` as a file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=format_, subtype=subtype)
+    return file.getvalue()

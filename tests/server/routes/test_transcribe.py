@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from engines.engine import Engine
+from server.decoding.ctc import CtcDecoder
+from server.schemas import TranscribeAnswer
+from tests.server.process import Server, noise, wav
+
+
+def test_the_text_is_that_of_the_engine(server: Server, models: Path) -> None:
+    engine = Engine(models / "tiny-ctc")
+    assert engine.manifest.ctc
+    clips = [noise(3, seed=1), noise(1, seed=2)]
+    parts = [("file", ("a.wav", wav(clip))) for clip in clips]
+    body = server.client.post("/v1/transcribe", files=parts).json()
+    TranscribeAnswer.model_validate(body)
+    assert body["model"] == "tiny-ctc"
+    for clip, item in zip(clips, body["data"], strict=True):
+        [row] = engine.run([clip], ["logits"])
+        expected = CtcDecoder(engine.manifest.ctc).greedy(row["logits"])
+        assert item["text"] == expected.text
+        assert item["confidence"] == pytest.approx(expected.confidence, rel=1e-3)
+    assert body["text"] == body["data"][0]["text"]
+    assert [item["duration"] for item in body["data"]] == [3, 1]
+
+
+def test_plain_text(server: Server, speech: bytes) -> None:
+    parts = [("file", ("a.wav", speech))] * 2
+    text = server.client.post("/v1/transcribe", files=parts).json()["text"]
+    response = server.client.post("/v1/transcribe", files=parts, data={"response_format": "text"})
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.text == f"{text}\n{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("timestamps", "word"), ("beams", "4"), ("hotwords", "sonant"), ("language", "en")]
+)
+def test_what_does_not_exist_yet(server: Server, speech: bytes, name: str, value: str) -> None:
+    response = server.client.post("/v1/transcribe", files={"file": speech}, data={name: value})
+    assert server.error(response) == (422, "option_not_supported", name)

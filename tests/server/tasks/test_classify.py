@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from engines.manifest import ProblemType
+from server.errors import TaskNotSupportedError
+from server.schemas import ClassifyOptions, ScoreFunction
+from server.tasks.classify import Classify, Label, scores
+from tests.server.tasks.manifests import manifest
+
+LOGITS = np.array([0.5, 2.0, -1.0], np.float32)
+
+
+def classify(problem_type: ProblemType, options: ClassifyOptions) -> list[Label]:
+    return Classify(manifest(problem_type), options).result({"logits": LOGITS})
+
+
+def test_the_best_come_first() -> None:
+    labels = classify("single_label_classification", ClassifyOptions())
+    assert [label.label for label in labels] == ["dog", "cat", "bird"]
+    assert sum(label.score for label in labels) == pytest.approx(1)
+
+
+def test_top_k() -> None:
+    assert len(classify("single_label_classification", ClassifyOptions(top_k=2))) == 2
+    assert len(classify("single_label_classification", ClassifyOptions(top_k=99))) == 3
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "expected"),
+    [
+        ("single_label_classification", np.exp(2) / np.exp([0.5, 2.0, -1.0]).sum()),
+        ("multi_label_classification", 1 / (1 + np.exp(-2))),
+        ("regression", 2.0),
+    ],
+)
+def test_the_function_follows_the_problem_type(problem_type: ProblemType, expected: float) -> None:
+    assert classify(problem_type, ClassifyOptions())[0].score == pytest.approx(expected)
+
+
+def test_the_function_can_be_chosen() -> None:
+    assert classify("single_label_classification", ClassifyOptions(function="none"))[0].score == 2.0
+
+
+@pytest.mark.parametrize("function", ["softmax", "sigmoid"])
+def test_large_logits_do_not_overflow(function: ScoreFunction) -> None:
+    values = scores(np.array([1e4, -1e4], np.float32), function)
+    np.testing.assert_allclose(values, [1, 0])
+
+
+def test_equal_scores_keep_the_order_of_the_labels() -> None:
+    labels = Classify(manifest("regression"), ClassifyOptions()).result({"logits": np.zeros(3, np.float32)})
+    assert [label.label for label in labels] == ["cat", "dog", "bird"]
+
+
+def test_a_model_without_labels() -> None:
+    with pytest.raises(TaskNotSupportedError):
+        Classify(manifest(), ClassifyOptions())

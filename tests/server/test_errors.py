@@ -1,0 +1,38 @@
+import json
+import re
+
+import pytest
+
+import server.errors
+from server.errors import ApiError, EngineFailedError, QueueFullError, envelope
+
+
+def all_errors(root: type[ApiError] = ApiError) -> list[type[ApiError]]:
+    return [root, *(found for child in root.__subclasses__() for found in all_errors(child))]
+
+
+@pytest.mark.parametrize("kind", all_errors())
+def test_the_docstring_draws_what_the_classes_are(kind: type[ApiError]) -> None:
+    [line] = [line for line in str(server.errors.__doc__).splitlines() if re.search(rf"\b{kind.__name__}\b", line)]
+    depth = len(kind.__mro__) - len(ApiError.__mro__) - (ValueError in kind.__mro__)
+    assert line.index(kind.__name__) == 3 * depth
+    assert f" {kind.status} " in line
+    assert kind.code in line.split()
+
+
+def test_codes_are_unique() -> None:
+    codes = [kind.code for kind in all_errors()]
+    assert len(set(codes)) == len(codes)
+
+
+def test_the_envelope() -> None:
+    answer = envelope(QueueFullError("full", "file[3]", retry_after=7))
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "7"
+    assert json.loads(bytes(answer.body)) == {
+        "error": {"message": "full", "type": "rate_limit_error", "param": "file[3]", "code": "queue_full"}
+    }
+
+
+def test_no_retry_after_where_waiting_does_not_help() -> None:
+    assert "Retry-After" not in envelope(EngineFailedError("failed")).headers

@@ -1,0 +1,195 @@
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import BodyTimeoutError, BodyTooLargeError
+from server.middleware import BodyGuard, RequestContext
+from tests.server.process import Server, noise, serving, wav
+
+
+async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await Request(scope, receive).body()
+    await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+async def call(
+    app: ASGIApp, receive: Callable[[], Awaitable[Message]], headers: dict[str, str] | None = None
+) -> list[Message]:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": raw, "query_string": b""}
+    await asyncio.wait_for(app(scope, receive, send), 5)
+    return sent
+
+
+def arriving(*chunks: bytes, then: str = "wait") -> Callable[[], Awaitable[Message]]:
+    """Receive `chunks` as a body; after it the client stays, or leaves."""
+    messages: list[Any] = [
+        {"type": "http.request", "body": chunk, "more_body": index < len(chunks) - 1}
+        for index, chunk in enumerate(chunks)
+    ]
+
+    async def receive() -> Message:
+        if messages:
+            message: Message = messages.pop(0)
+            return message
+        if then == "wait":
+            await asyncio.sleep(60)
+        await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+def headers_of(sent: list[Message]) -> dict[bytes, bytes]:
+    return dict(sent[0]["headers"])
+
+
+CHUNKED = {"transfer-encoding": "chunked"}
+
+
+def test_a_body_within_the_limit_passes() -> None:
+    guard = BodyGuard(read_all, max_bytes=10, timeout=5)
+    sent = asyncio.run(call(guard, arriving(b"12345", b"67890"), CHUNKED))
+    assert sent[1]["body"] == b"10"
+    assert b"connection" not in headers_of(sent)
+
+
+def test_a_body_is_counted_as_it_arrives() -> None:
+    guard = BodyGuard(read_all, max_bytes=10, timeout=5)
+    with pytest.raises(BodyTooLargeError):
+        asyncio.run(call(guard, arriving(b"12345", b"678901", b"more"), CHUNKED))
+
+
+def test_a_stated_length_is_refused_before_the_application_runs() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    sent = asyncio.run(call(BodyGuard(app, max_bytes=10, timeout=5), arriving(b""), {"content-length": "11"}))
+    assert sent[0]["status"] == 413
+    assert headers_of(sent)[b"connection"] == b"close"
+
+
+def test_a_slow_body_times_out() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.04)
+        return {"type": "http.request", "body": b"1", "more_body": True}
+
+    with pytest.raises(BodyTimeoutError):
+        asyncio.run(call(BodyGuard(read_all, max_bytes=10_000, timeout=0.2), receive, CHUNKED))
+
+
+def test_the_time_of_the_body_does_not_bound_the_handler() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        await asyncio.sleep(0.3)
+        await PlainTextResponse("done")(scope, receive, send)
+
+    sent = asyncio.run(call(BodyGuard(app, max_bytes=10, timeout=0.1), arriving(b"1"), CHUNKED))
+    assert sent[1]["body"] == b"done"
+
+
+def test_an_answer_before_the_whole_body_closes_the_connection() -> None:
+    sent = asyncio.run(call(BodyGuard(PlainTextResponse("early"), 10, 5), arriving(b"1"), CHUNKED))
+    assert headers_of(sent)[b"connection"] == b"close"
+
+
+def test_a_handler_whose_client_left_is_cancelled() -> None:
+    ended = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    started = time.monotonic()
+    sent = asyncio.run(call(BodyGuard(app, max_bytes=10, timeout=5), arriving(b"1", then="leave"), CHUNKED))
+    assert time.monotonic() - started < 2
+    assert ended == [True]
+    assert sent == []
+
+
+def test_a_client_that_leaves_while_it_sends() -> None:
+    messages: list[Message] = [{"type": "http.request", "body": b"1", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    assert asyncio.run(call(BodyGuard(read_all, max_bytes=10, timeout=5), receive, CHUNKED)) == []
+
+
+def test_a_cancellation_from_outside_passes_through() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(call(BodyGuard(app, max_bytes=10, timeout=5), arriving(b"1")))
+
+
+def test_what_nobody_caught_becomes_a_500_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError("secret")
+
+    sent = asyncio.run(call(RequestContext(app), arriving(b""), {"x-request-id": "abc"}))
+    assert sent[0]["status"] == 500
+    assert b"internal_error" in sent[1]["body"]
+    assert b"secret" not in sent[1]["body"]
+    assert headers_of(sent)[b"x-request-id"] == b"abc"
+    assert "request abc failed" in caplog.text
+
+
+@pytest.mark.parametrize("wished", ["", "a b", "a\nb", "x" * 65, "ä"])
+def test_an_id_that_could_forge_a_line_is_replaced(wished: str) -> None:
+    sent = asyncio.run(call(RequestContext(PlainTextResponse("")), arriving(b""), {"x-request-id": wished}))
+    assert re.fullmatch(rb"[0-9a-f]{32}", headers_of(sent)[b"x-request-id"])
+
+
+def test_a_slow_client_of_the_real_server(models: Any) -> None:
+    with serving(models, defaults={"encode": "tiny-base"}, body_timeout=0.5) as server, server.connect() as connection:
+        connection.sendall(
+            b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 5000\r\n\r\nRIFF"
+        )
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"body_timeout" in answer
+        assert server.client.get("/health/ready").status_code == 200
+
+
+def test_clips_of_a_client_that_left_do_not_run(server: Server) -> None:
+    longest = server.client.get("/v1/models/tiny-base").json()["max_seconds"]
+    silence = np.zeros(round(16_000 * (longest - 0.1)), np.float32)  # a small body that takes the engine long
+    part = ("file", ("a.flac", wav(silence, format_="FLAC", subtype="PCM_16")))
+    request = server.client.build_request("POST", "/v1/encode?pooling=mean", files=[part] * 30)
+    content = request.read()
+    head = (
+        f"POST /v1/encode?pooling=mean HTTP/1.1\r\nHost: x\r\nContent-Type: {request.headers['Content-Type']}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    ).encode()
+
+    def seconds(response: Callable[[], httpx.Response]) -> float:
+        started = time.monotonic()
+        assert response().status_code == 200
+        return time.monotonic() - started
+
+    one_request = min(seconds(lambda: server.client.send(request)) for _ in range(2))
+    for _ in range(5):
+        with server.connect() as connection:
+            connection.sendall(head + content)
+            time.sleep(0.1)  # let it be read to its end
+    another = seconds(lambda: server.client.post("/v1/encode?pooling=mean", content=wav(noise(1))))
+    assert another < 2 * one_request  # not 5, as if they ran
