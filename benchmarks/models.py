@@ -117,8 +117,8 @@ def _random(model: str, folder: Path, progress: Callable[[str], None]) -> Path:
             parameter.add_(0.01 * torch.randn_like(parameter))
     network.save_pretrained(path)
     masked = network.config.feat_extract_norm == "layer"  # as the published checkpoints have it
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=masked)  # type: ignore[no-untyped-call]
-    extractor.save_pretrained(path)
+    extractor: Any = Wav2Vec2FeatureExtractor
+    extractor(do_normalize=True, return_attention_mask=masked).save_pretrained(path)
     return path
 
 

@@ -38,7 +38,7 @@ def babble(speech: Speech, samples: int, rng: np.random.Generator, talkers: int 
 
 
 def noise_bank(speech: Speech, rng: np.random.Generator) -> list[np.ndarray]:
-    """A minute of each kind of noise; rows take random pieces of it, which costs nothing."""
+    """Make a minute of each kind of noise; rows take random pieces of it, which costs nothing."""
     samples = NOISE_SECONDS * SAMPLE_RATE
     return [
         white_to(0, samples, rng),

@@ -93,17 +93,17 @@ templates whose other fillings were heard in training.
 
 
 def ctc_card(figures: str) -> str:
-    """The transcriber's README.md."""
+    """Write the transcriber's README.md."""
     return _CTC.format(figures=figures, speech=_SPEECH, limits=_LIMITS)
 
 
 def intent_card(figures: str) -> str:
-    """The classifier's README.md."""
+    """Write the classifier's README.md."""
     return _INTENT.format(figures=figures, speech=_SPEECH, limits=_LIMITS)
 
 
 def replace_between(document: str, name: str, content: str) -> str:
-    """`document` with `content` between its markers `<!-- name -->` and `<!-- /name -->`.
+    """Return `document` with `content` between its markers `<!-- name -->` and `<!-- /name -->`.
 
     Raises ValueError where the markers are missing.
     """

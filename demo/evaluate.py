@@ -1,8 +1,7 @@
-"""Measure the checkpoints on voices and sentences that they have never heard, and write the figures into their cards
-and the README.
+"""Measure the checkpoints on voices and sentences that training never heard, and write the figures where they belong.
 
-`python -m demo.evaluate`. Each clip is given to transformers alone and unpadded, with the weights as they are stored
-(bf16 numbers, computed with in float32).
+`python -m demo.evaluate` fills in the models' cards and the README. Each clip is given to transformers alone and
+unpadded, with the weights as they are stored (bf16 numbers, computed with in float32).
 """
 
 import argparse
@@ -24,7 +23,7 @@ from demo.measure import classify, edits, error_rate, transcribe
 from demo.network import load, parameters
 from demo.sentences import INTENTS
 from demo.speech import SAMPLE_RATE, TEST_WOMEN, Clip, Speech, synthesise
-from demo.train import CTC, INTENT
+from demo.train import CACHE, CTC, INTENT
 
 HERE = Path(__file__).parent
 NOISES = ("", "pink", "babble")
@@ -41,13 +40,13 @@ class Heard:
 
 
 def noise_of(kind: str, speech: Speech, rng: np.random.Generator) -> np.ndarray:
-    """A minute of `kind`; babble is of the other test clips."""
+    """Make a minute of `kind`; babble is of the other test clips."""
     samples = 60 * SAMPLE_RATE
     return babble(speech, samples, rng) if kind == "babble" else white_to(0.5, samples, rng)
 
 
 def listen(speech: Speech, clips: list[Clip], answer: Callable[[np.ndarray], str], noise: str = "") -> list[Heard]:
-    """What `answer` makes of every clip, in `noise` at 20 dB below the speech where one is named."""
+    """Ask `answer` about every clip, in `noise` at 20 dB below the speech where one is named."""
     rng = np.random.default_rng(0)
     bank = noise_of(noise, speech, rng) if noise else None
     heard = []
@@ -65,7 +64,7 @@ def words_wrong(heard: list[Heard]) -> float:
 
 
 def interval(heard: list[Heard], draws: int = 1000) -> str:
-    """The 95 % interval of the word error rate over resampled clips."""
+    """Estimate the 95 % interval of the word error rate by resampling clips."""
     counts = [(edits(item.clip.text.split(), item.answer.split()), len(item.clip.text.split())) for item in heard]
     rng = random.Random(0)
     rates = []
@@ -77,7 +76,7 @@ def interval(heard: list[Heard], draws: int = 1000) -> str:
 
 
 def ctc_figures(model: HubertForCTC, speech: Speech, shuffled: Speech) -> tuple[list[Row], list[Heard]]:
-    """The rows of the transcriber's table, and what it wrote of the clean test."""
+    """Measure the transcriber: the rows of its table, and what it wrote of the clean test."""
 
     def answer(waveform: np.ndarray) -> str:
         return transcribe(model, waveform)
@@ -110,7 +109,7 @@ def ctc_figures(model: HubertForCTC, speech: Speech, shuffled: Speech) -> tuple[
 
 
 def intent_figures(model: HubertForSequenceClassification, speech: Speech) -> list[Row]:
-    """The rows of the classifier's table."""
+    """Measure the classifier: the rows of its table."""
     clips = [clip for clip in speech.clips if clip.intent in INTENTS]
     rows = []
     for noise, name in zip(NOISES, ("clean", "pink noise at 20 dB", "babble of six talkers at 20 dB"), strict=True):
@@ -131,15 +130,14 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
+    """Measure both checkpoints, and print the first mistakes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=7, help="that of the training: it draws the held-out sentences")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("/tmp/sonant-demo"), help="where the synthesised speech is kept"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the synthesised speech is kept")
     parser.add_argument("--mistakes", type=int, default=25, help="how many wrong sentences to show")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     torch.set_num_threads(options.threads)
     console = Console()
     speech, shuffled = (synthesise(split, 0, options.seed, options.cache) for split in ("test", "test-random"))

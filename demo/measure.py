@@ -12,7 +12,7 @@ from demo.sentences import INTENTS
 
 
 def edits(spoken: Sequence[str], written: Sequence[str]) -> int:
-    """Insertions, deletions and substitutions (Levenshtein) that turn `written` into `spoken`."""
+    """Count the insertions, deletions and substitutions (Levenshtein) that turn `written` into `spoken`."""
     row = list(range(len(written) + 1))
     for i, left in enumerate(spoken, 1):
         previous, row[0] = row[0], i
@@ -29,12 +29,12 @@ def error_rate(pairs: list[tuple[str, str]], letters: bool = False) -> float:
 
 @torch.inference_mode()
 def transcribe(model: HubertForCTC, waveform: np.ndarray) -> str:
-    """What `model` writes for `waveform` float32 [samples]."""
+    """Write down what `model` hears in `waveform` float32 [samples]."""
     return greedy(model(torch.from_numpy(normalise(waveform))[None]).logits[0])
 
 
 @torch.inference_mode()
 def classify(model: HubertForSequenceClassification, waveform: np.ndarray) -> str:
-    """The intent that `model` hears in `waveform` float32 [samples]."""
+    """Name the intent that `model` hears in `waveform` float32 [samples]."""
     best = int(model(torch.from_numpy(normalise(waveform))[None]).logits[0].argmax())
     return INTENTS[best]

@@ -26,7 +26,7 @@ SYMBOLS = ("<pad>", "<unk>", "|", "'", *"abcdefghijklmnopqrstuvwxyz")
 
 
 def shared_config(layers: int) -> dict[str, Any]:
-    """What both networks share: four convolutions to 50 frames a second, and pre-norm transformer layers."""
+    """Give both networks four convolutions to 50 frames a second, and pre-norm transformer layers."""
     return {
         "hidden_size": 144,
         "num_hidden_layers": layers,
@@ -100,7 +100,7 @@ def without_input_gradient(model: HubertForCTC | HubertForSequenceClassification
 
 
 def new_ctc() -> HubertForCTC:
-    """An untrained network whose first convolution is a filter bank."""
+    """Build an untrained network whose first convolution is a filter bank."""
     model = HubertForCTC(ctc_config())
     with torch.no_grad():
         first = model.get_parameter("hubert.feature_extractor.conv_layers.0.conv.weight")
@@ -110,7 +110,7 @@ def new_ctc() -> HubertForCTC:
 
 
 def new_intent(ctc: HubertForCTC) -> HubertForSequenceClassification:
-    """A classifier that starts from the convolutions and the first two layers of a trained `ctc`."""
+    """Build a classifier that starts from the convolutions and the first two layers of a trained `ctc`."""
     model = HubertForSequenceClassification(intent_config())
     own, learnt = model.hubert.state_dict(), ctc.hubert.state_dict()
     model.hubert.load_state_dict({name: learnt[name] for name in own})
@@ -124,7 +124,7 @@ def parameters(model: PreTrainedModel) -> int:
 
 
 def round_to_bf16(model: Model) -> Model:
-    """A float32 copy of `model` whose weights are bf16 numbers: what the checkpoint holds, and what is measured."""
+    """Copy `model` in float32 with weights that are bf16 numbers: what the checkpoint holds, and what is measured."""
     rounded = copy.deepcopy(model)
     with torch.no_grad():
         for weight in rounded.parameters():
@@ -138,19 +138,16 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     scratch = folder / ".new"
     scratch.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).bfloat16().save_pretrained(scratch)
-    Wav2Vec2FeatureExtractor(  # type: ignore[no-untyped-call]
+    Wav2Vec2FeatureExtractor(
         feature_size=1, sampling_rate=SAMPLE_RATE, padding_value=0.0, do_normalize=True, return_attention_mask=True
     ).save_pretrained(scratch)
     if isinstance(model, HubertForCTC):
         vocabulary = scratch / "vocab.json"
         vocabulary.write_text(json.dumps({symbol: index for index, symbol in enumerate(SYMBOLS)}))
-        Wav2Vec2CTCTokenizer(  # type: ignore[no-untyped-call]
+        Wav2Vec2CTCTokenizer(
             str(vocabulary),
             bos_token=None,
             eos_token=None,
-            pad_token="<pad>",
-            unk_token="<unk>",
-            word_delimiter_token="|",
         ).save_pretrained(scratch)
     for file in scratch.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone
@@ -159,7 +156,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
 
 
 def load(kind: type[Model], folder: Path) -> Model:
-    """The checkpoint in `folder`, its bf16 numbers as float32, ready for inference."""
+    """Load the checkpoint in `folder`, its bf16 numbers as float32, ready for inference."""
     model: Model = kind.from_pretrained(folder, dtype=torch.float32)
     model.train(False)
     return model

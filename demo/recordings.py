@@ -21,7 +21,7 @@ from demo.measure import classify, transcribe
 from demo.network import load
 from demo.sentences import GENERAL, INTENTS
 from demo.speech import SAMPLE_RATE, Clip, Speech, synthesise
-from demo.train import CTC, INTENT
+from demo.train import CACHE, CTC, INTENT
 
 AUDIO = Path(__file__).parent / "audio"
 COUNT = 12
@@ -32,7 +32,7 @@ please"""
 
 
 def name_of(text: str) -> str:
-    """A short file name of the words that say most: `off-kitchen-lights` for `turn off the kitchen lights`."""
+    """Make a short file name of the words that say most: `off-kitchen-lights` for `turn off the kitchen lights`."""
     words = [word.replace("'", "") for word in text.split() if word not in _PLAIN.split()]
     return "-".join(words[:3]) or text.replace(" ", "-")
 
@@ -52,11 +52,12 @@ def choose(speech: Speech, right: Callable[[Clip], bool]) -> list[Clip]:
 
 
 def main() -> None:
+    """Choose the recordings and write them, each with its text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/sonant-demo"))
+    parser.add_argument("--cache", type=Path, default=CACHE)
     options = parser.parse_args()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     torch.set_num_threads(1)
     speech = synthesise("test", 0, options.seed, options.cache)
     ctc = load(HubertForCTC, CTC)

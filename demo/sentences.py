@@ -233,9 +233,7 @@ def vocabulary() -> list[str]:
 
 
 def sentences(rng: random.Random, random_share: float = 0.0) -> Iterator[Sentence]:
-    """Endless sentences: a `random_share` of them are words in no order, so that a model hears words and not only
-    templates.
-    """
+    """Draw sentences without end; a `random_share` of them are words in no order, so that words are learnt as well."""
     words = [word for word in vocabulary() if word not in _NEVER_ALONE]
     intents = [*INTENTS, GENERAL]
     while True:

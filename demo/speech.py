@@ -66,7 +66,7 @@ class Speech:
 
 
 def draw_voice(rng: random.Random, variants: tuple[str, ...], vary_speed: bool) -> Voice:
-    """A random voice. Gaps are mostly none or short, as people speak, and now and then long, as people dictate."""
+    """Draw a voice. Gaps are mostly none or short, as people speak, and now and then long, as people dictate."""
     gap = rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 5, 8))
     speed = rng.uniform(0.9, 1.12) if vary_speed else 1.0
     return Voice(
@@ -101,7 +101,7 @@ def with_prosody(text: str, rng: random.Random) -> str:
 
 
 def split_sentences(split: str, count: int, seed: int) -> list[Sentence]:
-    """The texts of a split; those of `test` and of `dev` are drawn first, and the others never repeat them."""
+    """Draw the texts of a split; those of `test` and of `dev` are drawn first, and the others never repeat them."""
     test = distinct(600, random.Random(seed + 1), set())
     taken = {sentence.text for sentence in test}
     dev = distinct(160, random.Random(seed + 2), taken)
@@ -115,7 +115,7 @@ def split_sentences(split: str, count: int, seed: int) -> list[Sentence]:
 
 
 def synthesise(split: str, count: int, seed: int, cache: Path) -> Speech:
-    """The speech of a split, spoken once and kept under `cache`; only `train` has a `count`."""
+    """Speak a split once and keep it under `cache`; only `train` has a `count`."""
     name = f"train-{seed}-{count}" if split == "train" else f"{split}-{seed}"
     audio_file, index_file = cache / f"{name}.npy", cache / f"{name}.json"
     if index_file.exists():

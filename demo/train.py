@@ -27,6 +27,7 @@ from demo.sentences import INTENTS
 from demo.speech import SAMPLE_RATE, Clip, synthesise
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CACHE = Path(__file__).parent / ".cache"
 CTC, INTENT = CHECKPOINTS / "hubert-ctc-english", CHECKPOINTS / "hubert-intent-english"
 Rows = Iterator[tuple[np.ndarray, list[Clip]]]
 Loss = Callable[[torch.Tensor, list[Clip]], torch.Tensor]
@@ -34,7 +35,7 @@ console = Console()
 
 
 def ctc_of(model: HubertForCTC) -> Loss:
-    """The CTC loss of a batch: rows [rows, samples], all of them whole recordings, so no mask. Nats per symbol."""
+    """Return the CTC loss of a batch [rows, samples] of whole recordings, so without a mask; nats per symbol."""
 
     def loss(rows: torch.Tensor, clips: list[Clip]) -> torch.Tensor:
         scores = model(rows).logits.log_softmax(-1).transpose(0, 1)
@@ -48,7 +49,7 @@ def ctc_of(model: HubertForCTC) -> Loss:
 
 
 def intent_of(model: HubertForSequenceClassification) -> Loss:
-    """The cross-entropy of a batch's intents, in nats."""
+    """Return the cross-entropy of a batch's intents, in nats."""
 
     def loss(rows: torch.Tensor, clips: list[Clip]) -> torch.Tensor:
         labels = torch.tensor([INTENTS.index(clip.intent) for clip in clips])
@@ -159,6 +160,7 @@ def train_intent(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Train one of the two checkpoints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("ctc", "intent"))
     parser.add_argument("--minutes", type=float, default=75.0, help="how long to train")
@@ -166,14 +168,12 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=24.0, help="seconds of audio in a batch")
     parser.add_argument("--clips", type=int, default=24000, help="training clips to synthesise")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument(
-        "--cache", type=Path, default=Path("/tmp/sonant-demo"), help="where the synthesised speech is kept"
-    )
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the synthesised speech is kept")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     torch.manual_seed(options.seed)
     {"ctc": train_ctc, "intent": train_intent}[options.what](options)
 

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from yaml import YAMLError
 
 from engines.manifest import Ctc
 from export.errors import CheckpointError, UnsupportedError
@@ -64,7 +65,7 @@ class Checkpoint:
             return None
         try:
             stated = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict().get("license")
-        except ValueError:
+        except (ValueError, YAMLError):  # a card that cannot be read states none
             return None
         return str(stated) if stated else None
 

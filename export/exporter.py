@@ -48,6 +48,8 @@ def export(
     output = output or Path("models") / checkpoint.name
     if output.exists() and not force:
         raise ExportError(f"{output} exists: name another folder with --output, or replace it with --force")
+    if output.exists() and not (output / MANIFEST_NAME).is_file():
+        raise ExportError(f"{output} exists and is no engine: it is not replaced")
     exportable = families.build(checkpoint)
     layers = sorted(set(layers))
     for layer in layers:
@@ -162,8 +164,6 @@ def _replace(partial: Path, output: Path) -> None:
     """Move `partial` to `output`; an engine that stands there is moved aside first and then removed."""
     old: Path | None = None
     if output.exists():
-        if not (output / MANIFEST_NAME).is_file():
-            raise ExportError(f"{output} exists and is no engine: it is not replaced")
         old = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}old-", dir=output.parent)) / output.name
         output.rename(old)
     partial.rename(output)

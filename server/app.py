@@ -55,9 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; what was admitted is finished. Raises as create_app does."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(name)s: %(message)s")
-    app = create_app(settings)
+    # It warns of each byte of a body that is not multipart: a client could fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     # uvicorn shuts down on SIGTERM and then raises it again: the status says that all went well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    app = create_app(settings)
     uvicorn.run(
         app,
         host=settings.host,

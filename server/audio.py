@@ -67,8 +67,8 @@ class _Memory(io.BytesIO):
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A sound file that is read from its beginning to its end.
 
-    SoundFile seeks to where it is after each read of a seekable file. That fails in damaged files, and breaks the
-    bit reservoir of MP3.
+    SoundFile seeks to where it is after each read of a seekable file, which fails in a FLAC that is damaged or does not
+    state its length.
     """
 
     def seekable(self) -> bool:
@@ -121,7 +121,8 @@ def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]
         if frames * bounds.sample_rate > bounds.max_samples * file.samplerate:
             longest = bounds.max_samples / bounds.sample_rate
             raise AudioTooLongError(f"the audio is longer than {longest:g} s, the longest that the model takes")
-        mono = block[:count].mean(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+            mono = block[:count].mean(axis=1)
         if not np.abs(mono).max() <= MAX_AMPLITUDE:  # false for NaN too
             raise AudioNotFiniteError(f"the audio has samples that are NaN, infinite or beyond {MAX_AMPLITUDE:g}")
         yield mono

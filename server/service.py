@@ -60,8 +60,9 @@ class Service:
     ) -> list[ClipRow]:
         """Decode all sources, then run them; each gets its `outputs`. One bad source fails before anything runs.
 
-        `timings` receives the seconds of decoding, and of the queue and the batch as the slowest clip saw them.
-        Cancelling drops the clips that wait. Raises ApiError, with the `param` of the source at fault.
+        `timings` receives the seconds of decoding with the wait for it, and over its clips the longest wait in the
+        queue and the longest batch. Cancelling drops the clips that wait. Raises ApiError, with the
+        `param` of the source at fault.
         """
         started = time.perf_counter()
         async with self._decoding:

@@ -51,8 +51,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from export.exporter import export
     from sonant.terminal import print_checks, steps
 
-    with steps() as progress:
-        try:
+    try:
+        with steps() as progress:
             engine = export(
                 arguments.checkpoint,
                 arguments.output,
@@ -63,8 +63,8 @@ def _export(arguments: argparse.Namespace) -> int:
                 force=arguments.force,
                 progress=progress,
             )
-        except (ExportError, EngineError) as error:
-            return _fail(error)
+    except (ExportError, EngineError) as error:
+        return _fail(error)
     print_checks([check for checks in engine.checks.values() for check in checks])
     print(f"Wrote {engine.folder}. Serve it: sonant serve --models {engine.folder.parent}")
     return 0

@@ -29,13 +29,15 @@ class CtcDecoder:
         self._blank = int(self._same[ctc.blank])
         self._skipped = np.zeros(len(ctc.vocabulary), bool)
         self._skipped[list(ctc.skipped)] = True
-        self._skipped[self._same == self._blank] = False
+        # Special tokens too, for the tokenizer; yet the one keeps repeated tokens apart, the other becomes a space.
+        kept = (ctc.vocabulary[ctc.blank], ctc.word_delimiter)
+        self._skipped[[index for index, token in enumerate(ctc.vocabulary) if token in kept]] = False
 
     def greedy(self, logits: NDArray[np.float32]) -> Transcript:
         """Return the text of the best path through `logits` [frames, vocabulary].
 
         Special tokens are dropped, equal neighbours collapsed, blanks dropped, in this order: the text is that of
-        transformers' Wav2Vec2CTCTokenizer.decode() on the best path without its special tokens. (Its
+        decode() of transformers' CTC tokenizer on the best path without its special tokens. (Its
         `skip_special_tokens=True` drops the blank too before it collapses: "hello" becomes "helo".)
 
         The confidence is the geometric mean of the best token's probability over the frames that emit: those whose best

@@ -14,6 +14,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, description in {
         400: "The audio or the body cannot be used, or the model does not serve the task",
         404: "No such model",
+        408: "The body did not arrive in time",
         413: "Too many bytes, seconds or clips",
         415: "Content type is not read",
         422: "Invalid option",

@@ -28,46 +28,53 @@ from server.errors import (
 from server.schemas import Options
 from server.service import Service, Source
 
-O = TypeVar("O", bound=Options)  # noqa: E741
+OptionsT = TypeVar("OptionsT", bound=Options)
 Fields = dict[str, Any]
 
 MULTIPART, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
 
 
 @dataclass(frozen=True)
-class Inputs(Generic[O]):
+class Inputs(Generic[OptionsT]):
     """What a request asks for."""
 
-    options: O
+    options: OptionsT
+    sources: list[Source]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What stands in a body: the name of the field that holds audio, if it has fields; the options; the audio."""
+
+    audio_field: str | None
+    options: Fields
     sources: list[Source]
 
 
 @asynccontextmanager
-async def read_inputs(request: Request, schema: type[O], service: Service) -> AsyncIterator[Inputs[O]]:
+async def read_inputs(request: Request, schema: type[OptionsT], service: Service) -> AsyncIterator[Inputs[OptionsT]]:
     """Read the options of `schema` and the audio of `request`; uploads are closed at the end.
 
     Raises MediaTypeError, BodyInvalidError, FieldUnknownError, OptionError, AudioMissingError or TooManyClipsError.
     """
     # A body without a content type may be taken for application/octet-stream (RFC 9110, 8.3).
     media = request.headers.get("content-type", BYTES).partition(";")[0].strip().lower()
-    query = _collect(request.query_params.multi_items())
+    check = partial(_check, schema, _collect(request.query_params.multi_items()), service.settings.max_clips)
     if media == MULTIPART:
         try:
             form = await request.form()
         except HTTPException as error:
             raise BodyInvalidError(f"the multipart body cannot be read: {error.detail}") from None
         try:
-            fields, sources = _from_form(form, schema)
-            yield _inputs(schema, query, fields, sources, service)
+            yield check(_from_form(form))
         finally:
             await form.close()
     elif media == JSON:
         body = await request.body()
-        fields, sources = await service.offload(partial(_from_json, body))
-        yield _inputs(schema, query, fields, sources, service)
+        yield check(await service.offload(partial(_from_json, body)))
     elif media == BYTES or media.startswith("audio/"):
         body = await request.body()
-        yield _inputs(schema, query, {}, [Source(None, lambda: body)], service)
+        yield check(_Read(None, {}, [Source(None, lambda: body)]))
     else:
         raise MediaTypeError(
             f"content type {media!r} is not read: send {MULTIPART} with 'file', {JSON} with base64 'input', or the "
@@ -75,31 +82,29 @@ async def read_inputs(request: Request, schema: type[O], service: Service) -> As
         )
 
 
-def _inputs(schema: type[O], query: Fields, body: Fields, sources: list[Source], service: Service) -> Inputs[O]:
-    """Check what was read; the cheap checks come first, audio is not looked at."""
-    for name in sorted(query.keys() & body.keys()):
+def _check(schema: type[OptionsT], query: Fields, max_clips: int, read: _Read) -> Inputs[OptionsT]:
+    """Check all but the audio itself."""
+    for name in sorted(query.keys() & read.options.keys()):
         raise OptionError(f"'{name}' stands both in the query and in the body", name)
-    options = validate(schema, {**query, **body})
-    limit = service.settings.max_clips
-    if len(sources) > limit:
-        raise TooManyClipsError(f"the request has {len(sources)} clips; up to {limit} are taken")
-    return Inputs(options, sources)
+    fields = {**query, **read.options}
+    allowed = [read.audio_field, *schema.model_fields] if read.audio_field else list(schema.model_fields)
+    for name in sorted(fields.keys() - schema.model_fields.keys()):
+        raise FieldUnknownError(f"there is no field '{name}'; there are: {', '.join(allowed)}", name)
+    options = _validate(schema, fields)
+    if not read.sources:
+        raise AudioMissingError(f"there is no audio: send it in '{read.audio_field}'", read.audio_field)
+    if len(read.sources) > max_clips:
+        raise TooManyClipsError(f"the request has {len(read.sources)} clips; up to {max_clips} are taken")
+    return Inputs(options, read.sources)
 
 
-def validate(schema: type[O], fields: Fields) -> O:
-    """Return `fields` as options; raises FieldUnknownError or OptionError, which name the field."""
+def _validate(schema: type[OptionsT], fields: Fields) -> OptionsT:
     try:
         return schema.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     name = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        raise _unknown(name, schema.model_fields)
     raise OptionError(f"'{name}': {first['msg']}", name)
-
-
-def _unknown(name: str, allowed: Iterable[str]) -> FieldUnknownError:
-    return FieldUnknownError(f"there is no field '{name}'; there are: {', '.join(sorted(allowed))}", name)
 
 
 def _collect(items: Iterable[tuple[str, str]]) -> Fields:
@@ -110,42 +115,37 @@ def _collect(items: Iterable[tuple[str, str]]) -> Fields:
     return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
 
-def _from_form(form: FormData, schema: type[Options]) -> tuple[Fields, list[Source]]:
+def _from_form(form: FormData) -> _Read:
     texts: list[tuple[str, str]] = []
     sources: list[Source] = []
     for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name != "file":
-                raise _unknown(name, ["file", *schema.model_fields])
-            sources.append(Source(f"file[{len(sources)}]", partial(_read_upload, value)))
-        elif name == "file":
+        if isinstance(value, str) and name == "file":
             raise AudioMissingError("'file' must be an upload, as of curl -F file=@speech.wav", "file")
-        else:
-            texts.append((name, value))
-    if unknown := [name for name, _ in texts if name not in schema.model_fields]:
-        raise _unknown(unknown[0], ["file", *schema.model_fields])
-    if not sources:
-        raise AudioMissingError("there is no audio: send it as 'file', as of curl -F file=@speech.wav", "file")
-    return _collect(texts), sources
+        if isinstance(value, UploadFile) and name == "file":
+            sources.append(Source(f"file[{len(sources)}]", partial(_read_upload, value)))
+        else:  # no option takes a file: an upload here has the wrong name, and only the name is looked at
+            texts.append((name, str(value)))
+    return _Read("file", _collect(texts), sources)
 
 
 def _read_upload(upload: UploadFile) -> bytes:
     return upload.file.read()
 
 
-def _from_json(body: bytes) -> tuple[Fields, list[Source]]:
+def _from_json(body: bytes) -> _Read:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BodyInvalidError(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise BodyInvalidError("the body must be a JSON object")
-    audio = fields.pop("input", None)
+    audio = fields.pop("input", [])
     if isinstance(audio, str):
-        return fields, [Source("input", partial(_read_base64, audio))]
-    if not isinstance(audio, list) or not audio or not all(isinstance(one, str) for one in audio):
-        raise AudioMissingError("there is no audio: 'input' must be base64, or a list of at least one", "input")
-    return fields, [Source(f"input[{index}]", partial(_read_base64, one)) for index, one in enumerate(audio)]
+        return _Read("input", fields, [Source("input", partial(_read_base64, audio))])
+    if not isinstance(audio, list) or not all(isinstance(one, str) for one in audio):
+        raise AudioMissingError("'input' must be base64, or a list of it", "input")
+    sources = [Source(f"input[{index}]", partial(_read_base64, one)) for index, one in enumerate(audio)]
+    return _Read("input", fields, sources)
 
 
 def _read_base64(text: str) -> bytes:

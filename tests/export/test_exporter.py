@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from transformers import HubertForCTC
 
 from engines.engine import Engine
 from engines.repository import find_engines
@@ -107,13 +111,13 @@ def test_truncated_graph_shares_the_weights_and_stops_early(models: Path) -> Non
     assert error(early["hidden_states.1"], all_of_it["hidden_states.1"]) <= TOLERANCE
 
 
-def test_an_existing_engine_is_kept_unless_forced(tmp_path: Path) -> None:
+def test_an_existing_engine_is_kept_unless_forced(tmp_path: Path, models: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
     output = tmp_path / "models" / "engine"
-    first = export(str(checkpoint), output)
+    shutil.copytree(models / "tiny-base", output)
+    first = Engine(output)
     with pytest.raises(ExportError, match="--force"):
         export(str(checkpoint), output)
-    make_checkpoint(checkpoint, num_hidden_layers=1, seed=8)
     second = export(str(checkpoint), output, force=True)
     assert (
         first.manifest.checkpoint.sha256
@@ -168,9 +172,6 @@ def test_layers_out_of_range_are_refused_before_any_work(tmp_path: Path) -> None
 
 def test_language_adapter(tmp_path: Path) -> None:
     """`--target-lang` puts the language's adapters, head and vocabulary in place of those of the checkpoint."""
-    from safetensors.torch import save_file
-    from transformers import HubertForCTC
-
     config = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "adapter_attn_dim": 6, "num_hidden_layers": 2}
     checkpoint = make_checkpoint(tmp_path / "checkpoint", "HubertForCTC", seed=1, **config)
     other = HubertForCTC.from_pretrained(
@@ -195,8 +196,6 @@ def test_language_adapter(tmp_path: Path) -> None:
     assert expected.shape[-1] == 9
     (row,) = engine.run([clip], ["logits"])
     assert error(row["logits"], expected) <= TOLERANCE
-    import torch
-
     features = (clip - clip.mean()) / np.sqrt(clip.var() + 1e-7)
     with torch.inference_mode():
         independent = model.eval()(torch.from_numpy(features)[None]).logits[0].numpy()

@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import numpy as np
@@ -25,9 +27,16 @@ STARTED_WITHIN_SECONDS = 30
 class Server:
     """A running server; `client` talks to it."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     client: httpx.Client
     port: int
+    log_file: BinaryIO  # not a pipe: nobody would empty it
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        self.log_file.seek(0)
+        return self.log_file.read().decode()
 
     def error(self, response: httpx.Response) -> tuple[int, str, str | None]:
         """Check the envelope of `response`, and that the server lives; return status, code and param."""
@@ -41,6 +50,17 @@ class Server:
     def connect(self) -> socket.socket:
         """Return a connection for what a well-behaved client does not send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def wait_for(self, path: str) -> None:
+        """Wait until `path` answers 200."""
+        deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log
+            with suppress(httpx.TransportError):
+                if self.client.get(path).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"{path} did not answer 200 within {STARTED_WITHIN_SECONDS} s: {self.log}")
 
     @property
     def peak_kib(self) -> int:
@@ -61,31 +81,18 @@ def serving(
     command = [sys.executable, "-m", "sonant.cli", "serve", f"--models={models}", f"--port={port}", "--threads=1"]
     command += [f"--default={task}={name}" for task, name in (defaults or {}).items()]
     environment = os.environ | {f"SONANT_{name.upper()}": str(value) for name, value in settings.items()}
-    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with (
+        tempfile.TemporaryFile() as log,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        server = Server(process, client, port, log)
         try:
-            path = "/health/ready" if wait else "/health/live"
-            wait_for(client, path, process)
-            yield Server(process, client, port)
+            server.wait_for("/health/ready" if wait else "/health/live")
+            yield server
         finally:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
-
-
-def wait_for(client: httpx.Client, path: str, process: subprocess.Popen[str]) -> None:
-    """Wait until `path` answers 200."""
-    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(process.communicate()[0])
-        try:
-            if client.get(path).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not answer 200 within {STARTED_WITHIN_SECONDS} s")
 
 
 def noise(seconds: float, rate: int = 16_000, seed: int = 0) -> NDArray[np.float32]:

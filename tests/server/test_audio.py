@@ -111,11 +111,11 @@ def test_the_longest_clip_is_taken_and_one_frame_more_is_not(rate: int) -> None:
         decoded(encoded(np.zeros((2 * rate + 1, 1), np.float32), rate), bounds)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20, 3e38])
 @pytest.mark.parametrize("at", [0, 70_000, -1])
 def test_samples_that_are_not_finite(value: float, at: int) -> None:
     samples = speechlike(6, channels=2)
-    samples[at, 1] = value
+    samples[at] = value
     with pytest.raises(AudioNotFiniteError):
         decoded(encoded(samples))
 

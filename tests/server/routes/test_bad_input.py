@@ -120,7 +120,9 @@ def test_an_unknown_option(server: Server, speech: bytes, task: str) -> None:
     assert server.error(post(f"/v1/{task}", files={"file": speech}, data={"color": "red"})) == expected
     assert server.error(post(f"/v1/{task}?color=red", content=speech, headers=AUDIO)) == expected
     encoded = base64.b64encode(speech).decode()
-    assert server.error(post(f"/v1/{task}", json={"input": encoded, "color": "red"})) == expected
+    response = post(f"/v1/{task}", json={"input": encoded, "color": "red"})
+    assert server.error(response) == expected
+    assert "there are: input, model" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("task", TASKS)

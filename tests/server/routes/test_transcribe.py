@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from engines.engine import Engine
 from server.decoding.ctc import CtcDecoder
@@ -23,6 +24,20 @@ def test_the_text_is_that_of_the_engine(server: Server, models: Path) -> None:
         assert item["confidence"] == pytest.approx(expected.confidence, rel=1e-3)
     assert body["text"] == body["data"][0]["text"]
     assert [item["duration"] for item in body["data"]] == [3, 1]
+
+
+def test_the_text_is_that_of_the_checkpoints_tokenizer(server: Server, models: Path, checkpoints: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints / "tiny-ctc")
+    dropped = set(tokenizer.all_special_ids) - {tokenizer.pad_token_id, tokenizer.word_delimiter_token_id}
+    engine = Engine(models / "tiny-ctc")
+    texts = []
+    for seed in range(8):
+        clip = noise(3, seed=seed)
+        [row] = engine.run([clip], ["logits"])
+        path = [index for index in row["logits"].argmax(1).tolist() if index not in dropped]
+        texts.append(server.client.post("/v1/transcribe", content=wav(clip)).json()["text"])
+        assert texts[-1] == tokenizer.decode(path)
+    assert any(" " in text for text in texts)
 
 
 def test_plain_text(server: Server, speech: bytes) -> None:

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.errors import AuditError
+from export.trace import FORBIDDEN, audit, trace
+
+
+class Doubled(nn.Module):
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return waveform * 2, lengths + 1
+
+
+class FixedBatch(nn.Module):
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return waveform.sum(0, keepdim=True), lengths + 1
+
+
+class Unmasked(nn.Module):
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        positions = torch.nonzero(waveform)
+        return waveform * 2 + positions.sum(), lengths + 1
+
+
+def test_names_and_dynamic_axes() -> None:
+    model = trace(Doubled(), ["embeddings", "frames"], 400)
+    assert [value.name for value in model.graph.inputs] == ["waveform", "lengths"]
+    assert all(not isinstance(axis, int) for axis in model.graph.inputs[0].shape or [1])
+
+
+def test_outputs_of_a_fixed_size_are_refused() -> None:
+    with pytest.raises(AuditError, match="axis 0 of embeddings is fixed"):
+        trace(FixedBatch(), ["embeddings", "frames"], 400)
+
+
+def test_a_forbidden_operator_is_refused() -> None:
+    with pytest.raises(AuditError, match="NonZero"):
+        trace(Unmasked(), ["embeddings", "frames"], 400)
+
+
+def test_outputs_that_are_not_those_of_the_contract_are_refused() -> None:
+    model = trace(Doubled(), ["embeddings", "frames"], 400)
+    with pytest.raises(AuditError, match="has the outputs"):
+        audit(model, ["frames", "embeddings"])
+
+
+def test_graphs_hold_nothing_of_the_machine_and_nothing_forbidden(models: Path) -> None:
+    for path in sorted(models.glob("*/*.onnx")):
+        content = path.read_bytes()
+        assert b".py" not in content
+        assert str(Path.home()).encode() not in content or Path.home() == Path("/")
+        graph = ir.load(path).graph
+        assert not {node.op_type for node in graph.all_nodes()} & FORBIDDEN
+        assert {value.name for value in graph.inputs} == {"waveform", "lengths"}

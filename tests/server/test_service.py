@@ -1,0 +1,130 @@
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from engines.engine import Engine
+from engines.errors import EngineNotFoundError
+from server.errors import AudioUndecodableError, EngineFailedError
+from server.models import Served
+from server.scheduler import Limits, Scheduler
+from server.service import Service, Source
+from server.settings import Settings
+from tests.server.process import noise, wav
+from tests.server.tasks.manifests import manifest
+from tests.server.test_scheduler import FakeEngine
+
+RATE = 16_000
+
+
+class FakeWithManifest(FakeEngine):
+    """What the service asks of an engine; its only output is the mean of the clip."""
+
+    manifest = manifest()
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeWithManifest]:
+    fake = FakeWithManifest()
+    yield fake
+    fake.gate.set()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(Settings(models=tmp_path))
+
+
+def served(engine: FakeWithManifest) -> Served:
+    limits = Limits(queue_seconds=1000, batch_seconds=1, max_padding=0.1)
+    return Served(cast(Engine, engine), Scheduler("fake", engine, RATE, limits))
+
+
+def source(seconds: float, value: float, index: int = 0) -> Source:
+    return Source(f"file[{index}]", partial(wav, np.full(round(seconds * RATE), value, np.float32)))
+
+
+def test_each_clip_gets_its_row_and_duration(service: Service, engine: FakeWithManifest) -> None:
+    async def run() -> None:
+        timings: dict[str, float] = {}
+        rows = await service.run(served(engine), ["a"], [source(1, 0.25), source(2, 0.5)], timings)
+        assert [float(row.row["a"][0]) for row in rows] == [0.25, 0.5]
+        assert [row.duration for row in rows] == [1, 2]
+        assert set(timings) == {"decode", "queue", "inference"}
+        assert min(timings.values()) >= 0
+
+    asyncio.run(run())
+
+
+def test_one_bad_source_fails_before_anything_runs(service: Service, engine: FakeWithManifest) -> None:
+    sources = [source(1, 0.1), Source("file[1]", lambda: b"bad"), Source("file[2]", lambda: b"bad"), source(1, 0.1)]
+
+    async def run() -> None:
+        with pytest.raises(AudioUndecodableError) as caught:
+            await service.run(served(engine), ["a"], sources, {})
+        assert caught.value.param == "file[1]"
+
+    asyncio.run(run())
+    assert engine.calls == []
+
+
+def test_a_clip_that_fails_in_the_engine_is_named_and_the_rest_is_dropped(
+    service: Service, engine: FakeWithManifest
+) -> None:
+    def fault(clips: list[object]) -> None:
+        raise RuntimeError
+
+    engine.fault = fault  # type: ignore[assignment]
+
+    async def run() -> None:
+        target = served(engine)
+        with pytest.raises(EngineFailedError) as caught:
+            await service.run(target, ["a"], [source(1, 0.1, index) for index in range(20)], {})
+        assert caught.value.param == "file[0]"
+        await target.scheduler.close()
+
+    asyncio.run(run())
+    assert len(engine.calls) <= 2
+
+
+def test_clips_of_a_cancelled_request_do_not_run(service: Service, engine: FakeWithManifest) -> None:
+    engine.gate.clear()
+
+    async def run() -> None:
+        target = served(engine)
+        sources = [source(1, 0.1, index) for index in range(20)]
+        request = asyncio.create_task(service.run(target, ["a"], sources, {}))
+        while not engine.calls:  # noqa: ASYNC110  # they come from another thread
+            await asyncio.sleep(0.001)
+        request.cancel()
+        await asyncio.wait([request])
+        engine.gate.set()
+        await target.scheduler.close()
+
+    asyncio.run(run())
+    assert len(engine.calls) == 1
+
+
+def test_a_request_that_is_cancelled_while_it_decodes_leaves_nothing(
+    service: Service, engine: FakeWithManifest
+) -> None:
+    async def run() -> None:
+        target = served(engine)
+        sources = [Source(None, partial(wav, noise(5), 44_100)) for _ in range(20)]
+        request = asyncio.create_task(service.run(target, ["a"], sources, {}))
+        await asyncio.sleep(0.01)
+        request.cancel()
+        await asyncio.wait([request])
+        await target.scheduler.close()
+
+    asyncio.run(run())
+    assert engine.calls == []
+
+
+def test_the_folder_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(EngineNotFoundError):
+        Service(Settings(models=tmp_path / "nowhere"))

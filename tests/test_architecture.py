@@ -1,0 +1,95 @@
+"""The arrows of the house: export -> engines <- server, and no family outside of export."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# What each package may import of the others, and what it may not import from outside.
+ALLOWED = {
+    "engines": {"engines"},
+    "export": {"engines", "export"},
+    "server": {"engines", "server"},
+    "sonant": {"engines", "export", "server", "sonant"},
+}
+TORCH = {"torch", "transformers", "onnx", "onnxscript", "onnx_ir"}
+FORBIDDEN = {
+    "engines": TORCH | {"fastapi", "uvicorn", "starlette", "soundfile"},
+    "server": TORCH | {"onnxruntime", "tensorrt", "openvino"},
+    "export": {"fastapi", "uvicorn", "starlette"},
+    "sonant": TORCH,
+}
+OURS = set(ALLOWED) | {"benchmarks", "demo", "tests"}
+FAMILIES = re.compile(r"hubert|wav2vec2?\b|\bsew\b|\bast\b(?!\.)|\busm\b|gemma|speech_?encoder_?decoder", re.IGNORECASE)
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_who_imports_whom(package: str) -> None:
+    assert modules(package)
+    for path in modules(package):
+        found = imports(path)
+        assert found & OURS <= ALLOWED[package], path
+        assert not found & FORBIDDEN[package], path
+
+
+@pytest.mark.parametrize("package", ["engines", "server"])
+def test_no_family_is_named(package: str) -> None:
+    for path in modules(package):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert not FAMILIES.search(line), f"{path}:{number}: {line}"
+
+
+def test_the_family_pattern_finds_families() -> None:
+    assert all(FAMILIES.search(name) for name in ("HubertModel", "wav2vec2", "sew", "AST", "usm", "Gemma3n"))
+    assert not FAMILIES.search("last fast broadcast ast.parse")
+
+
+@pytest.mark.parametrize("module", ["server.app", "engines.engine", "sonant.cli"])
+def test_serving_needs_neither_torch_nor_transformers(module: str) -> None:
+    heavy = sorted(TORCH)
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_module_has_its_test_module() -> None:
+    """Tests mirror the tree; what is tested elsewhere says where."""
+    elsewhere = {
+        "engines/batch.py": "engines/test_engine.py",
+        "engines/errors.py": "engines/test_manifest.py",
+        "engines/runtimes/onnxruntime.py": "engines/test_engine.py",
+        "export/errors.py": "export/test_exporter.py",
+        "export/families/hubert.py": "export/test_hubert.py",
+        "export/parity.py": "export/test_exporter.py",
+        "export/speech_encoder.py": "export/test_hubert.py",
+        "export/speech_model.py": "export/test_hubert.py",
+        "sonant/terminal.py": "sonant/test_cli.py",
+    }
+    for package in ("engines", "export", "sonant"):
+        for path in modules(package):
+            relative = path.relative_to(ROOT)
+            if path.name == "__init__.py":
+                continue
+            expected = elsewhere.get(str(relative), str(relative.parent / f"test_{path.name}"))
+            assert (ROOT / "tests" / expected).is_file(), f"{relative} has no {expected}"
