@@ -8,6 +8,7 @@ it is served one recording.
 from collections.abc import Iterator
 
 import numpy as np
+import soxr
 
 from demo.speech import SAMPLE_RATE, Clip, Speech
 
@@ -77,6 +78,11 @@ def room_and_microphone(waveform: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.fft.irfft(spectrum, size)[: len(waveform)].astype(np.float32)
 
 
+def faster(waveform: np.ndarray, speed: float) -> np.ndarray:
+    """`waveform` [samples] at `speed`, pitch and formants with it: a talker of another size."""
+    return waveform if speed == 1.0 else np.asarray(soxr.resample(waveform, speed * SAMPLE_RATE, SAMPLE_RATE, "MQ"))
+
+
 def normalise(waveform: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does with do_normalize."""
     return np.asarray((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7), np.float32)
@@ -112,5 +118,7 @@ def batches(speech: Speech, clips: list[Clip], seconds: float, seed: int) -> Ite
             groups[-1].append(clip)
         for index in rng.permutation(len(groups)):
             group = groups[index]
-            samples = max(clip.samples for clip in group) + int(rng.integers(SAMPLE_RATE // 50, SAMPLE_RATE // 4))
-            yield np.stack([heard(speech.waveform(clip), samples, bank, rng) for clip in group]), group
+            speed = rng.uniform(0.87, 1.17) if rng.random() < 0.5 else 1.0
+            waveforms = [faster(speech.waveform(clip), speed) for clip in group]
+            samples = max(map(len, waveforms)) + int(rng.integers(SAMPLE_RATE // 50, SAMPLE_RATE // 4))
+            yield np.stack([heard(waveform, samples, bank, rng) for waveform in waveforms]), group

@@ -48,12 +48,16 @@ Written by `python -m demo.evaluate`.
 {speech}
 ## Training
 
-    python -m demo.train ctc --minutes 75
+    python -m demo.train ctc --minutes 75                       # ended by hand after 43 minutes
+    python -m demo.train ctc --resume --minutes 43 --peak 1e-3
 
-one thread of a 2.5 GHz Xeon, PyTorch in float32. The first convolution starts as a mel-spaced bank of Gabor filters.
-CTC, AdamW with a peak of 0.0015, warm-up, constant, then a cosine to a hundredth; the checkpoint is the moving
-average of the weights. Batches hold clips of nearly one length and no padding: group normalisation takes its
-statistics over the whole row, and in training as in use the row is one recording.
+one thread of a 2.5 GHz Xeon that was shared with other work, PyTorch in float32; the random speeds of whole batches
+came with the second part. `python -m demo.train ctc --minutes 90` is the same in one piece, and was not measured.
+
+The first convolution starts as a mel-spaced bank of Gabor filters. CTC, AdamW with a peak of 0.0015 and then 0.001,
+warm-up, constant, then a cosine to a hundredth; the checkpoint is the moving average of the weights. Batches hold
+clips of nearly one length and no padding: group normalisation takes its statistics over the whole row, and in
+training as in use the row is one recording.
 
 {limits}"""
 

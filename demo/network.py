@@ -105,7 +105,6 @@ def new_ctc() -> HubertForCTC:
     with torch.no_grad():
         first = model.get_parameter("hubert.feature_extractor.conv_layers.0.conv.weight")
         first.copy_(gabor_filters(first.shape[0], first.shape[2]))
-    without_input_gradient(model)
     return model
 
 
@@ -114,7 +113,6 @@ def new_intent(ctc: HubertForCTC) -> HubertForSequenceClassification:
     model = HubertForSequenceClassification(intent_config())
     own, learnt = model.hubert.state_dict(), ctc.hubert.state_dict()
     model.hubert.load_state_dict({name: learnt[name] for name in own})
-    without_input_gradient(model)
     return model
 
 

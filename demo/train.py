@@ -22,7 +22,17 @@ from transformers.utils.logging import disable_progress_bar
 
 from demo.augment import batches
 from demo.measure import classify, error_rate, transcribe
-from demo.network import Model, encode, load, new_ctc, new_intent, parameters, round_to_bf16, save
+from demo.network import (
+    Model,
+    encode,
+    load,
+    new_ctc,
+    new_intent,
+    parameters,
+    round_to_bf16,
+    save,
+    without_input_gradient,
+)
 from demo.sentences import INTENTS
 from demo.speech import SAMPLE_RATE, Clip, synthesise
 
@@ -134,20 +144,24 @@ def keep_best(average: Model, score: Callable[[Model], float], folder: Path, bes
 def train_ctc(options: argparse.Namespace) -> None:
     """Letters from speech, from scratch."""
     speech, dev = (synthesise(split, options.clips, options.seed, options.cache) for split in ("train", "dev"))
-    model = new_ctc().train()
+    model = load(HubertForCTC, CTC) if options.resume else new_ctc()
+    without_input_gradient(model)
+    model.train()
     console.print(f"{parameters(model):,} parameters, {len(speech.audio) / 16000 / 3600:.1f} h of speech")
 
     def score(candidate: HubertForCTC) -> float:
         return error_rate([(clip.text, transcribe(candidate, dev.waveform(clip))) for clip in dev.clips])
 
-    rows = batches(speech, speech.clips, options.batch_seconds, options.seed)
+    rows = batches(speech, speech.clips, options.batch_seconds, options.seed + options.resume)
     fit(model, ctc_of(model), rows, score, CTC, options.minutes, peak=options.peak)
 
 
 def train_intent(options: argparse.Namespace) -> None:
     """Intents from speech, from the trained letters."""
     speech, dev = (synthesise(split, options.clips, options.seed, options.cache) for split in ("train", "dev"))
-    model = new_intent(load(HubertForCTC, CTC)).train()
+    model = new_intent(load(HubertForCTC, CTC))
+    without_input_gradient(model)
+    model.train()
     console.print(f"{parameters(model):,} parameters")
     asked = [clip for clip in dev.clips if clip.intent in INTENTS]
 
@@ -164,6 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("ctc", "intent"))
     parser.add_argument("--minutes", type=float, default=75.0, help="how long to train")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint that is there (ctc only)")
     parser.add_argument("--peak", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--batch-seconds", type=float, default=24.0, help="seconds of audio in a batch")
     parser.add_argument("--clips", type=int, default=24000, help="training clips to synthesise")

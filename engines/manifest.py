@@ -53,7 +53,7 @@ class Ctc(_Model):
 
     vocabulary: tuple[str, ...]  # by id
     blank: NonNegativeInt
-    skipped: tuple[NonNegativeInt, ...]  # special tokens that never reach the text; the blank is one
+    skipped: tuple[NonNegativeInt, ...]  # special tokens that never reach the text, beside the blank
     word_delimiter: str | None
     replace_word_delimiter: str = " "
     lowercase: bool = False

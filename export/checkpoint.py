@@ -152,13 +152,11 @@ class Checkpoint:
                 )
             tokenizer.set_target_lang(self.target_lang)
         vocabulary = tokenizer.convert_ids_to_tokens(list(range(vocabulary_size)))
-        skipped = set(tokenizer.all_special_ids) | {
-            index for index, token in enumerate(vocabulary) if token in set(tokenizer.all_special_tokens)
-        }
+        special = set(tokenizer.all_special_tokens) - {tokenizer.pad_token, tokenizer.word_delimiter_token}
         return Ctc(
             vocabulary=tuple(vocabulary),
             blank=tokenizer.pad_token_id,
-            skipped=tuple(sorted(index for index in skipped if index < vocabulary_size)),
+            skipped=tuple(index for index, token in enumerate(vocabulary) if token in special),
             word_delimiter=tokenizer.word_delimiter_token,
             replace_word_delimiter=tokenizer.replace_word_delimiter_char,
             lowercase=bool(tokenizer.do_lower_case),

@@ -122,7 +122,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         return _fail(error)
     if not settings.models.is_dir():
         return _fail(f"{settings.models} is not a folder: name one that holds engines with --models")
-    run(settings)
+    try:
+        run(settings)
+    except ValueError as error:
+        return _fail(error)
     return 0
 
 

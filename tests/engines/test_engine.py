@@ -105,7 +105,7 @@ def test_a_damaged_file_is_named(folder: Path, name: str, damage: str) -> None:
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes({"truncated": content[:-100], "one bit": content, "empty": b""}[damage])
+        path.write_bytes(bytes({"truncated": content[:-100], "one bit": content, "empty": b""}[damage]))
     with pytest.raises((EngineNotFoundError, EngineTamperedError), match=f"{name}.*export or copy"):
         load(folder)
 

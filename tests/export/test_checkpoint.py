@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import HubertModel
+from transformers import BertConfig, BertModel, HubertModel
 
 from export import families
 from export.checkpoint import resolve
@@ -116,11 +116,8 @@ def test_missing_weights_are_named_not_made_up(folder: Path) -> None:
 
 
 def test_what_is_not_exported_is_refused_by_name(tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel
-
-    BertModel(
-        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
-    ).save_pretrained(tmp_path)
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(UnsupportedError, match=r"'bert'.*hubert"):
         families.build(resolve(str(tmp_path)))
 

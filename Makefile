@@ -1,0 +1,46 @@
+# make serve      the demo engines at http://127.0.0.1:8000 (PORT= to change), in .venv, without torch
+# make test       what CI runs: lint, types and tests, in .venv-dev
+# make test-all   the long tests too
+# make demo       the demo engines anew from their checkpoints
+
+PYTHON ?= python3
+PORT ?= 8000
+TORCH ?= torch==2.13.0
+PIP_OPTIONS ?= --quiet --disable-pip-version-check
+
+.PHONY: serve test test-all lint demo clean
+
+serve: .venv/installed
+	.venv/bin/sonant serve --models demo/engines --port $(PORT) \
+	    --default encode=hubert-ctc-english --default transcribe=hubert-ctc-english \
+	    --default classify=hubert-intent-english
+
+test: lint
+	.venv-dev/bin/python -m pytest
+
+test-all: lint
+	.venv-dev/bin/python -m pytest -m "slow or not slow"
+
+lint: .venv-dev/installed
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/mypy
+
+demo: .venv-dev/installed
+	for name in $(notdir $(wildcard demo/checkpoints/*)); do \
+	    .venv-dev/bin/sonant export demo/checkpoints/$$name --output demo/engines/$$name --force || exit 1; done
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install $(PIP_OPTIONS) --editable '.[serve]'
+	touch $@
+
+# torch first and by its exact version: a range would bring the newest build with its CUDA packages.
+.venv-dev/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	.venv-dev/bin/python -m pip install $(PIP_OPTIONS) $(TORCH)
+	.venv-dev/bin/python -m pip install $(PIP_OPTIONS) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-dev
