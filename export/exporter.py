@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from engines import runtimes
-from engines.batch import run_batch
+from engines.batch import Clip, run_batch
 from engines.engine import Engine
 from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest
 from engines.runtimes import RuntimeOptions
@@ -83,8 +83,8 @@ def _write(
     parameters = sum(parameter.numel() for parameter in exportable.module.parameters())
     outputs = tuple(output.name for output in exportable.outputs)
     progress("Computing the golden clips with transformers")
-    clips = parity.golden_clips(exportable.sample_rate, exportable.min_samples, parameters)
     kept = parity.golden_outputs(exportable, layers)
+    clips = parity.golden_clips(exportable, kept)
     golden = Golden(clips=len(clips), outputs=kept, sha256="0" * 64)
     parity.write_golden(folder / golden.file, clips, exportable.reference, kept)
     progress("Tracing the encoder")
@@ -124,16 +124,15 @@ def _write(
         target_lang=checkpoint.target_lang,
     )
     progress("Comparing with transformers")
-    graphs = [_measured(folder, manifest, graph, exportable) for graph in manifest.graphs]
+    graphs = [_measured(folder, manifest, graph, exportable, clips) for graph in manifest.graphs]
     manifest = manifest.model_copy(update={"graphs": tuple(graphs)})
     manifest.write(folder)
     return manifest
 
 
-def _measured(folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable) -> Graph:
+def _measured(folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable, clips: Sequence[Clip]) -> Graph:
     """Return `graph` with its errors on the golden clips, all of its outputs having been compared with transformers."""
     session = runtimes.find(graph.runtime).load(folder, graph, RuntimeOptions())
-    clips = parity.golden_clips(manifest.sample_rate, manifest.min_samples, manifest.parameters)
     parity.check(run_batch(session, manifest, clips, graph.outputs), exportable.reference, clips)
     checks: list[Check] = replay(session, folder, manifest, graph)
     return graph.model_copy(update={"errors": {check.output: check.error for check in checks}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from export.families import Exportable, Reference
 # fp64, where an input (DC with faint noise, say) leaves the reference fewer digits than that.
 TOLERANCE = 1e-5
 GAP_FACTOR = 3.0
-# Seconds of the golden clips. A large encoder gets shorter ones, so that their replay stays within a second.
-SECONDS, SECONDS_LARGE = (3.0, 1.7, 0.6), (1.1, 0.7, 0.4)
-LARGE = 50_000_000
+# The golden clips: their lengths as shares of the longest; its seconds, fewer for an encoder of many parameters, so
+# that their replay stays within a second on one core; and the bytes that they may fill with what was computed for them.
+SHARES = (1.0, 0.57, 0.21)
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.3, 3.0
+SECONDS_TIMES_PARAMETERS = 1e8
+GOLDEN_BYTES = 4.5e6
 
 
 def worst_excess(
@@ -52,12 +56,16 @@ def check(rows: Sequence[Row], reference: Reference, clips: Sequence[NDArray[np.
             )
 
 
-def golden_clips(sample_rate: int, min_samples: int, parameters: int) -> list[NDArray[np.float32]]:
-    """Return speech-like clips: a gliding voice with syllables, breath and pauses; seeded."""
+def golden_clips(exportable: Exportable, outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+    """Return speech-like clips for which `outputs` are kept: a gliding voice with syllables and breath; seeded."""
+    sample_rate = exportable.sample_rate
+    parameters = sum(parameter.numel() for parameter in exportable.module.parameters())
+    longest = min(max(SECONDS_TIMES_PARAMETERS / parameters, SHORTEST_SECONDS), LONGEST_SECONDS)
+    longest = min(longest, GOLDEN_BYTES / sum(SHARES) / _bytes_per_second(exportable, outputs))
     generator = np.random.default_rng(20)
     clips = []
-    for seconds in SECONDS_LARGE if parameters > LARGE else SECONDS:
-        time = np.arange(max(int(seconds * sample_rate), min_samples)) / sample_rate
+    for share in SHARES:
+        time = np.arange(max(int(share * longest * sample_rate), exportable.min_samples)) / sample_rate
         pitch = 120.0 * 2.0 ** (0.5 * np.sin(2 * np.pi * 0.7 * time + generator.uniform(0, 6)))
         phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
         voice = sum(np.sin(k * phase + generator.uniform(0, 6)) / k for k in range(1, 24))
@@ -65,6 +73,16 @@ def golden_clips(sample_rate: int, min_samples: int, parameters: int) -> list[ND
         clip = 0.1 * voice * syllables + 0.01 * generator.standard_normal(time.size)
         clips.append(clip.astype(np.float32))
     return clips
+
+
+def _bytes_per_second(exportable: Exportable, outputs: Sequence[str]) -> float:
+    """Return what a second of a golden clip takes up, its waveform included."""
+    values = exportable.sample_rate * 1.0
+    for output in exportable.outputs:
+        if output.name in outputs and output.samples_per_frame is not None:
+            sizes = [size for size in output.shape if isinstance(size, int)]
+            values += exportable.sample_rate / output.samples_per_frame * math.prod(sizes)
+    return 4 * values
 
 
 def golden_outputs(exportable: Exportable, layers: Iterable[int]) -> tuple[str, ...]:

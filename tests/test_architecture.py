@@ -81,7 +81,6 @@ def test_every_module_has_its_test_module() -> None:
         "engines/runtimes/onnxruntime.py": "engines/test_engine.py",
         "export/errors.py": "export/test_exporter.py",
         "export/families/hubert.py": "export/test_hubert.py",
-        "export/parity.py": "export/test_exporter.py",
         "export/speech_encoder.py": "export/test_hubert.py",
         "export/speech_model.py": "export/test_hubert.py",
         "sonant/terminal.py": "sonant/test_cli.py",
