@@ -17,7 +17,7 @@ from server.app import create_app
 from server.settings import Settings
 from tests.server.process import Server, noise, serving, wav
 
-CLIPS = 40
+CLIPS = 200
 AT_A_TIME = 16
 
 
