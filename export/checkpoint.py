@@ -97,6 +97,7 @@ class Checkpoint:
     def model(self, architecture: str) -> PreTrainedModel:
         """Load the weights in fp32, with the adapter of `target_lang`, ready for inference."""
         model_class = getattr(transformers, architecture)
+        transformers.utils.logging.disable_progress_bar()  # it would break into ours
         try:
             model, report = model_class.from_pretrained(self.folder, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError, RuntimeError) as error:

@@ -17,7 +17,7 @@ from export.errors import UnsupportedError
 from export.families import Exportable
 from export.frontends import Waveform
 from export.masking import masked_mean
-from export.speech_encoder import SpeechEncoder, SpeechEncoderConfig, fold_weight_norm
+from export.speech_encoder import SpeechEncoder, SpeechEncoderConfig, adapt_state
 
 FRAMES = "frames"
 
@@ -162,9 +162,7 @@ def load_state(module: SpeechModel, original: Any) -> None:
     """Copy the parameters of a transformers model into `module`, each to its place and none left; else RuntimeError."""
     prefix = "" if original.base_model is original else f"{original.base_model_prefix}."
     state = {}
-    for key, tensor in fold_weight_norm(original.state_dict()).items():
-        if ".conv_layers." in key and key.endswith(".conv.weight"):
-            tensor = tensor[:, :, None, :]
+    for key, tensor in adapt_state(original.state_dict()).items():
         if key.startswith(prefix):
             state[f"encoder.{key.removeprefix(prefix)}"] = tensor
         else:

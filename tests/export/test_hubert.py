@@ -75,7 +75,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         "hidden_size": 4 * heads * draw(st.integers(1, 3)),
         "num_attention_heads": heads,
         "num_hidden_layers": draw(st.integers(1, 3)),
-        "intermediate_size": draw(st.sampled_from([8, 24])),
+        "intermediate_size": draw(st.sampled_from([8, 24, 1025])),  # the last one in pieces
         "hidden_act": draw(activation),
         "layer_norm_eps": draw(st.sampled_from([1e-5, 1e-6])),
         "num_conv_pos_embeddings": draw(st.integers(1, 17)),
