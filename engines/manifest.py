@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from engines.errors import EngineInvalidError, EngineNotFoundError, EngineVersionError
 
@@ -82,7 +93,7 @@ class Graph(_Model):
     layers: NonNegativeInt  # encoder layers that it runs: the cheapest graph that has the outputs asked for is used
     max_rows: PositiveInt | None = None  # 1 where the rows of a batch are not independent
     opset: PositiveInt
-    errors: dict[str, float]
+    errors: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class Golden(_Model):
@@ -115,6 +126,45 @@ class Manifest(_Model):
     golden: Golden
     created: dict[str, str]  # versions of what exported it
     target_lang: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problem = next(self._problems(), None)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        """Say what contradicts what."""
+        names = {output.name for output in self.outputs}
+        if not self.outputs or not self.graphs:
+            yield "it needs at least one output and one graph"
+        for what, each in (("outputs", self.outputs), ("graphs", self.graphs)):
+            if repeated := _repeated(item.name for item in each):
+                yield f"two {what} are called {', '.join(repeated)}"
+        for output in self.outputs:
+            timed = any(isinstance(axis, str) and axis != "batch" for axis in output.shape)
+            if len({timed, output.lengths is not None, output.samples_per_frame is not None}) > 1:
+                yield f"output {output.name}: a time axis goes with lengths and samples_per_frame"
+        parts = [("golden", self.golden.outputs), *((f"graph {graph.name}", graph.outputs) for graph in self.graphs)]
+        for where, outputs in parts:
+            if repeated := _repeated(outputs):
+                yield f"{where} names {', '.join(repeated)} twice"
+            if unknown := sorted(set(outputs) - names):
+                yield f"{where} has outputs that the engine has not: {', '.join(unknown)}"
+        for graph in self.graphs:
+            if graph.file not in graph.sha256:
+                yield f"graph {graph.name}: sha256 lacks {graph.file}"
+            if not set(graph.outputs) & set(self.golden.outputs):
+                yield f"graph {graph.name} has no output that the golden clips could prove"
+        if self.min_samples > self.max_samples:
+            yield f"min_samples {self.min_samples} is above max_samples {self.max_samples}"
+        if self.ctc and max(self.ctc.blank, *self.ctc.skipped, 0) >= len(self.ctc.vocabulary):
+            yield f"ctc: blank or skipped is no id of the {len(self.ctc.vocabulary)} of the vocabulary"
+        if "transcribe" in self.tasks and self.ctc is None:
+            yield "the task transcribe needs ctc"
+        if "classify" in self.tasks and self.classification is None:
+            yield "the task classify needs classification"
 
     def output(self, name: str) -> Output:
         """Return the output called `name`; KeyError if the engine has none."""
@@ -166,3 +216,7 @@ class Manifest(_Model):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the whole file"
             raise EngineInvalidError(f"{path}: {where}: {first['msg']}; export the engine again") from None
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]

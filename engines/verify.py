@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 from engines.batch import Clip, Row, run_batch
 from engines.errors import EngineInvalidError, EngineNotFoundError, EngineTamperedError
 from engines.manifest import Graph, Manifest, Precision
-from engines.runtimes import Session
+from engines.runtimes import Session, first_line
 
 # The largest error a precision may have on the golden clips, whatever was measured at export.
 POLICY: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1, "int8": 2e-1}
@@ -38,21 +39,21 @@ class Check:
 
     @property
     def error(self) -> float:
-        """The larger of the two errors."""
-        return max(self.alone, self.batch)
+        """The larger of the two errors; NaN if either is."""
+        return float(np.maximum(self.alone, self.batch))
 
     @property
     def ok(self) -> bool:
-        """Whether the error is within the bound."""
-        return self.error <= self.bound
+        """Whether both errors are within the bound; NaN is not."""
+        return self.alone <= self.bound and self.batch <= self.bound
 
 
 def error(result: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
     """Return max |result - reference| / max |reference|, absolute where |reference| stays below 1e-3.
 
-    Infinity where the shapes differ or a value of `result` is not finite.
+    Infinity where the shapes differ or a value of either is not finite.
     """
-    if result.shape != reference.shape or not np.isfinite(result).all():
+    if result.shape != reference.shape or not (np.isfinite(result).all() and np.isfinite(reference).all()):
         return float("inf")
     if reference.size == 0:
         return 0.0
@@ -61,13 +62,28 @@ def error(result: NDArray[np.floating], reference: NDArray[np.floating]) -> floa
     return difference / scale if scale >= SILENCE else difference
 
 
+def proved(checks: Sequence[Check]) -> bool:
+    """Whether the checks of one graph let it be served: there are some, and all are within their bounds."""
+    return bool(checks) and all(check.ok for check in checks)
+
+
 def replay(session: Session, folder: Path, manifest: Manifest, graph: Graph) -> list[Check]:
-    """Run the golden clips through `session`, each alone and all as one batch with NaN beyond their lengths."""
+    """Run the golden clips through `session`, each alone and all as one batch with NaN beyond their lengths.
+
+    Raises EngineInvalidError where the graph has other inputs and outputs than engine.json says, or fails.
+    """
+    check_interface(session, folder / graph.file, manifest, graph)
     outputs = [name for name in manifest.golden.outputs if name in graph.outputs]
     golden = read_golden(folder, manifest)
     clips = [clip for clip, _ in golden]
-    alone = [run_batch(session, manifest, [clip], outputs)[0] for clip in clips]
-    batch = alone if graph.max_rows == 1 else run_batch(session, manifest, clips, outputs, padding=float("nan"))
+    try:
+        alone = [run_batch(session, manifest, [clip], outputs)[0] for clip in clips]
+        batch = alone if graph.max_rows == 1 else run_batch(session, manifest, clips, outputs, padding=float("nan"))
+    except Exception as problem:  # a runtime's exceptions share no base class but Exception
+        raise EngineInvalidError(
+            f"{folder / graph.file} fails on the golden clips ({first_line(problem)}); "
+            "unless this host is short of memory, export the engine again"
+        ) from None
 
     def worst(rows: list[Row], output: str) -> float:
         return max(error(row[output], truth[output]) for row, (_, truth) in zip(rows, golden, strict=True))
@@ -76,6 +92,18 @@ def replay(session: Session, folder: Path, manifest: Manifest, graph: Graph) -> 
         Check(graph.name, output, worst(alone, output), worst(batch, output), bound(graph, output))
         for output in outputs
     ]
+
+
+def check_interface(session: Session, path: Path, manifest: Manifest, graph: Graph) -> None:
+    """Raise EngineInvalidError unless `session` has the contract's inputs and the outputs that engine.json names."""
+    if set(session.inputs) != {"waveform", "lengths"}:
+        raise EngineInvalidError(
+            f"{path} has the inputs {', '.join(session.inputs)}, not waveform and lengths; export the engine again"
+        )
+    lengths = {spec.lengths for spec in map(manifest.output, graph.outputs) if spec.lengths}
+    missing = sorted({*graph.outputs, *lengths} - set(session.outputs))
+    if missing:
+        raise EngineInvalidError(f"{path} does not compute {', '.join(missing)}; export the engine again")
 
 
 def bound(graph: Graph, output: str) -> float:
@@ -94,17 +122,19 @@ def read_golden(folder: Path, manifest: Manifest) -> list[tuple[Clip, Row]]:
             (tensors[f"{index}.waveform"], {name: tensors[f"{index}.{name}"] for name in golden.outputs})
             for index in range(golden.clips)
         ]
-    except (SafetensorError, KeyError) as problem:
+    except (SafetensorError, KeyError, OSError) as problem:
         raise EngineInvalidError(f"{path} cannot be read ({problem}); export the engine again") from None
 
 
 def check_file(path: Path, sha256: str) -> None:
-    """Raise EngineNotFoundError if `path` is missing, EngineTamperedError if it does not have this SHA-256."""
+    """Raise EngineTamperedError if `path` does not have this SHA-256, another EngineError if it cannot be read."""
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise EngineNotFoundError(f"{path} is missing: the engine is incomplete; export or copy it again") from None
+    except OSError as problem:
+        raise EngineInvalidError(f"{path} cannot be read ({problem.strerror}); export or copy it again") from None
     if found != sha256:
         raise EngineTamperedError(
             f"{path} is not the file that was exported (SHA-256 {found[:12]}..., expected {sha256[:12]}...): "

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,10 +21,10 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTra
 from yaml import YAMLError
 
 from engines.manifest import Ctc
-from export.errors import CheckpointError, UnsupportedError
+from export.errors import CheckpointError, ExportError, UnsupportedError
 
 # What an export reads of a hub repository: no TensorFlow or Flax weights, no other languages' adapters.
-_CONFIGURATION = ("*.json", "*.txt", "*.model", "README.md", "LICENSE*")
+_CONFIGURATION = ("*.json", "*.txt", "*.model", "README.md")
 _SAFE_WEIGHTS, _PICKLED_WEIGHTS = "model*.safetensors", "pytorch_model*.bin"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -43,10 +46,8 @@ class Checkpoint:
     @cached_property
     def config(self) -> PreTrainedConfig:
         """config.json."""
-        try:
-            config: PreTrainedConfig = AutoConfig.from_pretrained(self.folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{self.folder / 'config.json'} cannot be read: {_first_line(error)}") from None
+        with _reading(self.folder / "config.json"):
+            config: PreTrainedConfig = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         return config
 
     @property
@@ -74,75 +75,68 @@ class Checkpoint:
         """SHA-256 over the names and contents of the files that were exported, sorted by name."""
         total = hashlib.sha256()
         for path in self._files():
-            with path.open("rb") as file:
+            with _reading(path), path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             total.update(f"{path.name}\0{content}\n".encode())
         return total.hexdigest()
 
     def _files(self) -> list[Path]:
-        weights = sorted(self.folder.glob(_SAFE_WEIGHTS)) or sorted(self.folder.glob(_PICKLED_WEIGHTS))
         adapters = sorted(self.folder.glob(f"adapter.{self.target_lang}.*")) if self.target_lang else []
-        return sorted({*self.folder.glob("*.json"), *weights, *adapters})
+        return sorted({*self.folder.glob("*.json"), *self._weights(), *adapters})
+
+    def _weights(self) -> list[Path]:
+        return sorted(self.folder.glob(_SAFE_WEIGHTS)) or sorted(self.folder.glob(_PICKLED_WEIGHTS))
 
     def feature_extractor(self) -> Any:
         """Load the feature extractor with the checkpoint's settings."""
-        try:
-            return AutoFeatureExtractor.from_pretrained(self.folder)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.folder} has no usable preprocessor_config.json, which says how audio is prepared "
-                f"({_first_line(error)})"
-            ) from None
+        with _reading(f"{self.folder / 'preprocessor_config.json'}, which says how audio is prepared,"):
+            return AutoFeatureExtractor.from_pretrained(self.folder, trust_remote_code=False)
 
     def model(self, architecture: str) -> PreTrainedModel:
         """Load the weights in fp32, with the adapter of `target_lang`, ready for inference."""
         model_class = getattr(transformers, architecture)
         transformers.utils.logging.disable_progress_bar()  # it would break into ours
-        try:
+        weights = ", ".join(path.name for path in self._weights()) or "model.safetensors"
+        with _reading(f"{self.folder}: a {architecture} of config.json with the weights of {weights}"):
             model, report = model_class.from_pretrained(self.folder, dtype=torch.float32, output_loading_info=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"the weights in {self.folder} cannot be read: {_first_line(error)}") from None
-        missing = sorted(key for key in report["missing_keys"] if not self._from_adapter(key))
+        missing = sorted(key for key in report["missing_keys"] if not self._is_elsewhere(key))
         if missing:
             raise CheckpointError(f"{self.folder} lacks weights of {architecture}: {', '.join(missing[:5])}")
         if self.target_lang is not None:
             self._load_adapter(model)
         return model.float().eval()  # type: ignore[no-any-return]
 
-    def _from_adapter(self, key: str) -> bool:
-        return self.target_lang is not None and (".adapter_layer." in key or key.startswith("lm_head."))
+    def _is_elsewhere(self, key: str) -> bool:
+        """Whether a parameter comes from the language's adapter, or is of use in training only."""
+        adapted = self.target_lang is not None and (".adapter_layer." in key or key.startswith("lm_head."))
+        return adapted or key.endswith("masked_spec_embed")
 
     def _load_adapter(self, model: Any) -> None:
         """Put the language's attention adapters and head into `model`."""
         if getattr(model.config, "adapter_attn_dim", None) is None:
             raise UnsupportedError(f"{self.source} has no attention adapters, so it cannot take --target-lang")
-        path = self.folder / f"adapter.{self.target_lang}.safetensors"
-        pickled = path.with_suffix(".bin")
-        if path.is_file():
-            state = load_file(path)
-        elif pickled.is_file():
-            state = torch.load(pickled, map_location="cpu", weights_only=True)
-        else:
+        safe = self.folder / f"adapter.{self.target_lang}.safetensors"
+        path = next((path for path in (safe, safe.with_suffix(".bin")) if path.is_file()), None)
+        if path is None:
             there = sorted({p.name.split(".")[1] for p in self.folder.glob("adapter.*.*")})
-            raise CheckpointError(f"{path} is missing; languages there: {', '.join(there) or 'none'}")
+            raise CheckpointError(f"{safe} is missing; languages there: {', '.join(there) or 'none'}")
         expected = {key for key in model.state_dict() if ".adapter_layer." in key or key.startswith("lm_head.")}
-        if set(state) != expected:
-            odd = sorted(set(state) ^ expected)
-            raise CheckpointError(f"{path.name} does not fit the model: {', '.join(odd[:5])}")
-        size, width = state["lm_head.weight"].shape
-        model.lm_head = torch.nn.Linear(width, size)
-        model.config.vocab_size = size
-        model.load_state_dict(state, strict=False)
+        with _reading(path):
+            state = load_file(path) if path == safe else torch.load(path, map_location="cpu", weights_only=True)
+            if set(state) != expected:
+                odd = sorted(set(state) ^ expected)
+                raise CheckpointError(f"{path} does not fit the model: {', '.join(odd[:5])}")
+            size, width = state["lm_head.weight"].shape
+            model.lm_head = torch.nn.Linear(width, size)
+            model.config.vocab_size = size
+            model.load_state_dict(state, strict=False)
 
     def ctc(self, vocabulary_size: int) -> Ctc:
         """Describe how ids become text, from the checkpoint's tokenizer."""
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"{self.folder} has no usable tokenizer (vocab.json, tokenizer_config.json), without which there is no "
-                f"text ({_first_line(error)})"
-            ) from None
+        with _reading(f"{self.folder}: the tokenizer (vocab.json, tokenizer_config.json)"):
+            return self._ctc(AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False), vocabulary_size)
+
+    def _ctc(self, tokenizer: Any, vocabulary_size: int) -> Ctc:
         if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
             raise UnsupportedError(f"{type(tokenizer).__name__} is not supported: only Wav2Vec2CTCTokenizer is")
         if any(isinstance(value, dict) for value in tokenizer.vocab.values()):
@@ -152,11 +146,17 @@ class Checkpoint:
                     f"{self.source} has one vocabulary per language; choose --target-lang: {languages}"
                 )
             tokenizer.set_target_lang(self.target_lang)
+        blank = tokenizer.pad_token_id
+        if blank is None or blank >= vocabulary_size:
+            raise CheckpointError(
+                f"{self.folder / 'tokenizer_config.json'}: the pad token {tokenizer.pad_token!r}, CTC's blank, "
+                f"has the id {blank}, which is none of the {vocabulary_size} of the model"
+            )
         vocabulary = tokenizer.convert_ids_to_tokens(list(range(vocabulary_size)))
         special = set(tokenizer.all_special_tokens) - {tokenizer.pad_token, tokenizer.word_delimiter_token}
         return Ctc(
             vocabulary=tuple(vocabulary),
-            blank=tokenizer.pad_token_id,
+            blank=blank,
             skipped=tuple(index for index, token in enumerate(vocabulary) if token in special),
             word_delimiter=tokenizer.word_delimiter_token,
             replace_word_delimiter=tokenizer.replace_word_delimiter_char,
@@ -198,9 +198,25 @@ def _download(checkpoint: str, revision: str | None, target_lang: str | None) ->
             "it is not in the local cache either"
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(f"{checkpoint} cannot be downloaded: {_first_line(error)}") from None
+        raise CheckpointError(f"{checkpoint} cannot be downloaded: {_beginning(error)}") from None
     return snapshot
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+@contextmanager
+def _reading(what: str | Path) -> Iterator[None]:
+    """Raise CheckpointError that names `what` for whatever the libraries raise about a malformed file."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except UnpicklingError:  # torch's own text advises to execute the file
+        raise CheckpointError(
+            f"{what} cannot be read: it is damaged, or holds more than tensors, which is never executed"
+        ) from None
+    except Exception as error:  # transformers raises AttributeError, TypeError, KeyError and others of its own
+        raise CheckpointError(f"{what} cannot be read: {_beginning(error)}") from None
+
+
+def _beginning(error: Exception) -> str:
+    words = str(error).split("\n\n")[0].split()  # some say in the second line what is wrong
+    return " ".join(words)[:300] or type(error).__name__

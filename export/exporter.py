@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from engines import runtimes
 from engines.batch import Clip, run_batch
 from engines.engine import Engine
+from engines.errors import EngineError
 from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest
 from engines.runtimes import RuntimeOptions
-from engines.verify import Check, replay
+from engines.verify import Check, bound, proved, replay
 from export import checkpoint as checkpoints
 from export import families, parity, trace
-from export.errors import ExportError, UnsupportedError
+from export.errors import ExportError, ParityError, UnsupportedError
 from export.families import Exportable
 
 PRECISION = "fp32"
@@ -41,35 +47,63 @@ def export(
 
     `layers` asks for graphs that stop after so many encoder layers. The folder appears under its name when all of it
     is written and verified, so that a killed export leaves nothing that loads; an existing one is kept unless `force`.
-    Raises ExportError, or EngineError where what was written does not verify.
+    With `force`, a kill between the two renames at the very end leaves nothing at `output`, but both engines whole
+    beside it: the old one in `.partial-old-*/NAME`, the new one in `.partial-NAME-*`; rename either to `output`.
+    Raises ExportError, or EngineError where a graph that was written does not load or run.
     """
+    if not 0 < max_seconds < math.inf:
+        raise ExportError(f"--max-seconds {max_seconds}: it must be a number of seconds above 0")
     progress("Reading the checkpoint")
     checkpoint = checkpoints.resolve(source, revision, target_lang)
     output = output or Path("models") / checkpoint.name
-    if output.exists() and not force:
-        raise ExportError(f"{output} exists: name another folder with --output, or replace it with --force")
-    if output.exists() and not (output / MANIFEST_NAME).is_file():
-        raise ExportError(f"{output} exists and is no engine: it is not replaced")
+    with _writing(output):
+        _check_replaceable(output, force)
     exportable = families.build(checkpoint)
     layers = sorted(set(layers))
     for layer in layers:
         if not 0 <= layer < exportable.num_layers:
             raise UnsupportedError(f"--layers {layer}: the encoder has the layers 0 to {exportable.num_layers - 1}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{output.name}-", dir=output.parent))
-    try:
-        manifest = _write(partial, checkpoint, exportable, layers, max_seconds, progress)
-        progress("Replaying the golden clips as a server does")
-        engine = Engine(partial)
-        for graph in manifest.graphs:
-            engine.load(graph)
-        _make_readable(partial)
-        _replace(partial, output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    engine.folder, engine.name = output, output.name
+    max_samples = round(max_seconds * exportable.sample_rate)
+    if max_samples < exportable.min_samples:
+        shortest = exportable.min_samples / exportable.sample_rate
+        raise ExportError(f"--max-seconds {max_seconds}: the shortest clip that the encoder takes has {shortest} s")
+    with _writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{output.name}-", dir=output.parent))
+        try:
+            checks = _write(partial, checkpoint, exportable, layers, max_samples, progress)
+            engine = Engine(partial)
+            _make_readable(partial)
+            _replace(partial, output, force)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    engine.folder, engine.name, engine.checks = output, output.name, checks
     return engine
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Raise ExportError that names `output` where the file system refuses something."""
+    try:
+        yield
+    except EngineError:  # some are OSErrors too
+        raise
+    except (OSError, SafetensorError) as error:
+        raise ExportError(
+            f"{output} cannot be written ({error}): make room and see that {output.parent} is a folder that you may "
+            "write to, or name another with --output"
+        ) from None
+
+
+def _check_replaceable(output: Path, force: bool) -> None:
+    """Raise ExportError where something stands at `output` that must stay."""
+    if not output.exists():
+        return
+    if not (output / MANIFEST_NAME).is_file():
+        raise ExportError(f"{output} exists and is no engine: it is never replaced; name another with --output")
+    if not force:
+        raise ExportError(f"{output} exists: name another folder with --output, or replace it with --force")
 
 
 def _write(
@@ -77,9 +111,10 @@ def _write(
     checkpoint: checkpoints.Checkpoint,
     exportable: Exportable,
     layers: Sequence[int],
-    max_seconds: float,
+    max_samples: int,
     progress: Progress,
-) -> Manifest:
+) -> dict[str, list[Check]]:
+    """Write the engine into `folder`, engine.json last; return what the replay of each graph measured."""
     parameters = sum(parameter.numel() for parameter in exportable.module.parameters())
     outputs = tuple(output.name for output in exportable.outputs)
     progress("Computing the golden clips with transformers")
@@ -91,12 +126,13 @@ def _write(
     model = trace.trace(exportable.module, [*outputs, *exportable.lengths], exportable.min_samples)
     progress("Writing the graphs")
     file, weights = trace.save(model, folder, PRECISION)
-    graphs = [_graph(folder, PRECISION, file, weights, outputs, exportable.num_layers)]
+    shared = {weights: _sha256(folder / weights)}
+    graphs = [_graph(folder, PRECISION, file, shared, outputs, exportable.num_layers)]
     for layer in layers:
         part = tuple(name for name in outputs if exportable.layers[name] <= layer)
         name = f"{PRECISION}.layers{layer}"
         file = trace.save_truncated(folder, graphs[0].file, [*part, *exportable.lengths], name)
-        graphs.append(_graph(folder, name, file, weights, part, layer))
+        graphs.append(_graph(folder, name, file, shared, part, layer))
     manifest = Manifest(
         family=checkpoint.config.model_type,
         tasks=exportable.tasks,
@@ -109,7 +145,7 @@ def _write(
         ),
         sample_rate=exportable.sample_rate,
         min_samples=exportable.min_samples,
-        max_samples=max(exportable.min_samples, int(max_seconds * exportable.sample_rate)),
+        max_samples=max_samples,
         preprocessor=exportable.preprocessor,
         hidden_size=exportable.hidden_size,
         num_layers=exportable.num_layers,
@@ -123,28 +159,41 @@ def _write(
         | {"python": platform.python_version()},
         target_lang=checkpoint.target_lang,
     )
-    progress("Comparing with transformers")
-    graphs = [_measured(folder, manifest, graph, exportable, clips) for graph in manifest.graphs]
-    manifest = manifest.model_copy(update={"graphs": tuple(graphs)})
-    manifest.write(folder)
-    return manifest
+    progress("Comparing with transformers, and replaying the golden clips as a server does")
+    checks = {graph.name: _checked(folder, manifest, graph, exportable, clips) for graph in graphs}
+    graphs = [graph.model_copy(update={"errors": {c.output: c.error for c in checks[graph.name]}}) for graph in graphs]
+    manifest.model_copy(update={"graphs": tuple(graphs)}).write(folder)
+    return checks
 
 
-def _measured(folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable, clips: Sequence[Clip]) -> Graph:
-    """Return `graph` with its errors on the golden clips, all of its outputs having been compared with transformers."""
+def _checked(
+    folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable, clips: Sequence[Clip]
+) -> list[Check]:
+    """Compare every output of `graph` with transformers, then replay the golden clips; ParityError out of bounds.
+
+    The bounds of the checks are those that a host that serves will have.
+    """
     session = runtimes.find(graph.runtime).load(folder, graph, RuntimeOptions())
     parity.check(run_batch(session, manifest, clips, graph.outputs), exportable.reference, clips)
-    checks: list[Check] = replay(session, folder, manifest, graph)
-    return graph.model_copy(update={"errors": {check.output: check.error for check in checks}})
+    checks = replay(session, folder, manifest, graph)
+    measured = graph.model_copy(update={"errors": {check.output: check.error for check in checks}})
+    checks = [replace(check, bound=bound(measured, check.output)) for check in checks]
+    if not proved(checks):
+        worst = max(checks, key=lambda check: check.error / check.bound)
+        raise ParityError(
+            f"graph {graph.name} does not reproduce the golden clips: {worst.output} differs by {worst.error:.1e} "
+            f"(bound {worst.bound:.1e}); nothing was written"
+        )
+    return checks
 
 
-def _graph(folder: Path, name: str, file: str, weights: str, outputs: tuple[str, ...], layers: int) -> Graph:
+def _graph(folder: Path, name: str, file: str, shared: dict[str, str], outputs: tuple[str, ...], layers: int) -> Graph:
     return Graph(
         name=name,
         precision=PRECISION,
         runtime="onnxruntime",
         file=file,
-        sha256={each: _sha256(folder / each) for each in (file, weights)},
+        sha256={file: _sha256(folder / file)} | shared,
         outputs=outputs,
         layers=layers,
         opset=trace.OPSET,
@@ -159,15 +208,23 @@ def _make_readable(folder: Path) -> None:
         path.chmod(0o644)
 
 
-def _replace(partial: Path, output: Path) -> None:
-    """Move `partial` to `output`; an engine that stands there is moved aside first and then removed."""
-    old: Path | None = None
-    if output.exists():
-        old = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}old-", dir=output.parent)) / output.name
+def _replace(partial: Path, output: Path, force: bool) -> None:
+    """Move `partial` to `output`; an engine that stands there is moved aside first, and back if that fails."""
+    _check_replaceable(output, force)  # again: the export took minutes
+    if not output.exists():
+        partial.rename(output)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}old-", dir=output.parent))
+    old = aside / output.name
+    try:
         output.rename(old)
-    partial.rename(output)
-    if old is not None:
-        shutil.rmtree(old.parent)
+        partial.rename(output)
+    except BaseException:
+        if old.exists():
+            old.rename(output)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)  # the new engine is there: what is left of the old does no harm
 
 
 def _sha256(path: Path) -> str:

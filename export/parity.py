@@ -34,16 +34,30 @@ def worst_excess(
     """Return (output, error, bound) of the output of `result` that is farthest beyond its bound.
 
     `truth` is what `reference` computes for `clip` unless something else is given. The reference is computed in fp64
-    only where an error is above `TOLERANCE`.
+    only where an error is above `TOLERANCE`. Raises ParityError where the reference itself is not finite.
     """
-    truth = truth or reference(clip)
+    truth = truth or _finite(reference, clip)
     errors = {name: error(array, truth[name]) for name, array in result.items()}
     bounds = dict.fromkeys(errors, TOLERANCE)
     if max(errors.values()) > TOLERANCE:
-        single, double = reference(clip), reference(clip, torch.float64)
+        single, double = _finite(reference, clip), _finite(reference, clip, torch.float64)
         bounds = {name: max(TOLERANCE, GAP_FACTOR * error(single[name], double[name])) for name in errors}
     name = max(errors, key=lambda name: errors[name] / bounds[name])
     return name, errors[name], bounds[name]
+
+
+def _finite(
+    reference: Reference, clip: NDArray[np.float32], dtype: torch.dtype = torch.float32
+) -> dict[str, NDArray[np.floating]]:
+    """Return what `reference` computes; ParityError where that is no number."""
+    truth = reference(clip, dtype)
+    bad = [name for name, array in truth.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ParityError(
+            f"the checkpoint itself gives NaN or infinity: {', '.join(bad[:5])} of transformers on a clip of "
+            f"{len(clip)} samples; its weights are broken, no engine can be made of it"
+        )
+    return truth
 
 
 def check(rows: Sequence[Row], reference: Reference, clips: Sequence[NDArray[np.float32]]) -> None:
@@ -102,7 +116,7 @@ def write_golden(
     """Write the clips and what the reference computes for each."""
     tensors: dict[str, NDArray[np.floating]] = {}
     for index, clip in enumerate(clips):
-        truth = reference(clip)
+        truth = _finite(reference, clip)
         tensors[f"{index}.waveform"] = clip
         tensors |= {f"{index}.{name}": np.ascontiguousarray(truth[name], np.float32) for name in outputs}
     save_file(tensors, path)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from engines.manifest import Classification, Ctc, Output, ProblemType, Task
 from export.checkpoint import Checkpoint
-from export.errors import UnsupportedError
+from export.errors import CheckpointError, UnsupportedError
 from export.families import Exportable
 from export.frontends import Waveform
 from export.masking import masked_mean
@@ -116,7 +117,9 @@ def export_speech_model(
     architecture = checkpoint.architecture
     if architecture not in tasks:
         raise UnsupportedError(f"{checkpoint.source} is a {architecture}; Sonant exports {', '.join(tasks)}")
+    check_shape(config)
     extractor = checkpoint.feature_extractor()
+    check_extractor(extractor)
     original: Any = checkpoint.model(architecture)
     head: nn.Module | None = None
     ctc: Ctc | None = None
@@ -158,6 +161,33 @@ def export_speech_model(
     )
 
 
+def check_shape(config: SpeechEncoderConfig) -> None:
+    """Raise CheckpointError or UnsupportedError where no encoder of this shape can be made."""
+    if config.num_layers < 1:
+        raise UnsupportedError(f"config.json: num_hidden_layers is {config.num_layers}; Sonant exports 1 or more")
+    for name in ("conv_dim", "conv_kernel", "conv_stride"):
+        values = getattr(config, name)
+        if not values or min(values) < 1:
+            raise CheckpointError(f"config.json: {name} is {list(values)}; it must be 1 or more in each layer")
+    for activation in (config.activation, config.conv_activation):
+        if activation not in ACT2FN:
+            raise UnsupportedError(f"config.json: the activation {activation!r} is none of transformers' own")
+
+
+def check_extractor(extractor: Any) -> None:
+    """Raise UnsupportedError unless the feature extractor takes one waveform as it is, or normalised."""
+    name, file = type(extractor).__name__, "preprocessor_config.json"
+    if name != "Wav2Vec2FeatureExtractor":
+        raise UnsupportedError(f"{file}: {name} is not supported here: only Wav2Vec2FeatureExtractor is")
+    if extractor.feature_size != 1:
+        raise UnsupportedError(
+            f"{file}: feature_size is {extractor.feature_size}; Sonant exports encoders of 1 channel"
+        )
+    rate = extractor.sampling_rate
+    if type(rate) is not int or rate < 1 or type(extractor.do_normalize) is not bool:
+        raise CheckpointError(f"{file}: sampling_rate must be a whole number above 0, and do_normalize true or false")
+
+
 def load_state(module: SpeechModel, original: Any) -> None:
     """Copy the parameters of a transformers model into `module`, each to its place and none left; else RuntimeError."""
     prefix = "" if original.base_model is original else f"{original.base_model_prefix}."
@@ -173,9 +203,14 @@ def load_state(module: SpeechModel, original: Any) -> None:
 
 def classification_of(config: Any) -> Classification:
     """Return the labels and the problem type, inferred as transformers does where the configuration is silent."""
-    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    problem: ProblemType = "regression" if config.num_labels == 1 else "single_label_classification"
-    return Classification(labels=labels, problem_type=config.problem_type or problem)
+    ids = sorted(config.id2label)
+    if not ids or ids != list(range(len(ids))):
+        raise CheckpointError(f"config.json: the ids of id2label must be 0, 1, 2 and so on, not {ids[:9]}")
+    inferred: ProblemType = "regression" if len(ids) == 1 else "single_label_classification"
+    problem = config.problem_type or inferred
+    if problem not in get_args(ProblemType):
+        raise CheckpointError(f"config.json: problem_type {problem!r} is none of {', '.join(get_args(ProblemType))}")
+    return Classification(labels=tuple(str(config.id2label[index]) for index in ids), problem_type=problem)
 
 
 def _frames(name: str, size: int, config: SpeechEncoderConfig) -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -40,7 +41,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--layers", type=_layers, default=(), metavar="N,N", help="also graphs that stop after N layers"
     )
-    parser.add_argument("--max-seconds", type=float, default=60.0, help="longest clip that it takes (default: 60)")
+    parser.add_argument("--max-seconds", type=_seconds, default=60.0, help="longest clip that it takes (default: 60)")
     parser.add_argument("--force", action="store_true", help="replace an engine that is there")
     parser.set_defaults(run=_export, needs="pip install 'sonant[export,serve]'")
 
@@ -74,7 +75,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser("verify", help="replay the golden clips of an engine on this host")
     parser.add_argument("engine", type=Path, help="the engine's folder")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=0, help="threads inside one operation (default: all cores)")
+    parser.add_argument("--threads", type=_threads, default=0, help="threads inside one operation (default: all cores)")
     parser.set_defaults(run=_verify, needs="pip install 'sonant[serve]'")
 
 
@@ -82,15 +83,16 @@ def _verify(arguments: argparse.Namespace) -> int:
     from engines.engine import Engine
     from engines.errors import EngineError
     from engines.runtimes import RuntimeOptions
+    from engines.verify import proved
     from sonant.terminal import print_checks
 
     try:
         engine = Engine(arguments.engine, options=RuntimeOptions(arguments.device, arguments.threads))
-        checks = [check for graph in engine.graphs for check in engine.open_graph(graph)[1]]
+        graphs = [engine.open_graph(graph)[1] for graph in engine.graphs]
     except EngineError as error:
         return _fail(error)
-    print_checks(checks)
-    return 0 if checks and all(check.ok for check in checks) else 1
+    print_checks([check for checks in graphs for check in checks])
+    return 0 if all(map(proved, graphs)) else 1
 
 
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,7 +101,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8000)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--threads", type=int, help="threads inside one operation (default: all cores)")
+    parser.add_argument("--threads", type=_threads, help="threads inside one operation (default: all cores)")
     parser.add_argument(
         "--default", dest="defaults", action="append", type=_default, metavar="TASK=NAME", help="a task's default model"
     )
@@ -130,7 +132,26 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 4,8") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads, 0 (all cores) or more")
+    return int(text)
 
 
 def _default(text: str) -> tuple[str, str]:

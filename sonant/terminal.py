@@ -32,11 +32,15 @@ def steps() -> Iterator[Callable[[str], None]]:
 
 
 def print_checks(checks: Sequence[Check]) -> None:
-    """Print the table of errors of a verification."""
-    table = Table("graph", "output", "error alone", "error in a batch", "bound", "")
+    """Print the table of errors of a verification: of each clip alone, and in one padded batch."""
+    table = Table(box=None, pad_edge=False)  # 80 columns hold it, in a terminal and in a pipe
+    for name in ("graph", "output"):
+        table.add_column(name, overflow="fold")
+    for name in ("alone", "in a batch", "bound", ""):
+        table.add_column(name, no_wrap=True)
     for check in checks:
         verdict = "[green]ok" if check.ok else "[red]OUT OF BOUNDS"
         table.add_row(
             check.graph, check.output, f"{check.alone:.1e}", f"{check.batch:.1e}", f"{check.bound:.1e}", verdict
         )
-    Console(soft_wrap=True).print(table)
+    Console().print(table)

@@ -27,6 +27,8 @@ class Session(Protocol):
     """A loaded graph."""
 
     device: str  # "cpu" or "cuda"
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
     def run(
         self, waveform: NDArray[np.float32], lengths: NDArray[np.int64], outputs: Sequence[str]
@@ -52,3 +54,9 @@ def find(name: str) -> Runtime:
 
         return OnnxRuntime()
     raise KeyError(name)
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of what a runtime says, which may run over pages."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

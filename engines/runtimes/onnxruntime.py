@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineInvalidError, RuntimeUnavailableError
 from engines.manifest import Graph
-from engines.runtimes import RuntimeOptions
+from engines.runtimes import RuntimeOptions, first_line
 
 # On a CPU the fused kernel takes longer than the addition and the norm that it stands for: 3 to 5 % of an encoder.
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
@@ -50,11 +51,14 @@ class OnnxRuntime:
             providers.insert(0, ("CUDAExecutionProvider", cuda_options))
         try:
             session = ort.InferenceSession(
-                str(folder / graph.file), session_options, providers=providers, disabled_optimizers=SLOWER_FUSIONS
+                str(folder / graph.file),
+                session_options,
+                providers=providers,
+                disabled_optimizers=[] if cuda else SLOWER_FUSIONS,
             )
         except Exception as error:  # onnxruntime's exceptions share no base class but Exception
             raise EngineInvalidError(
-                f"{folder / graph.file} cannot be loaded by ONNX Runtime {ort.__version__} ({_first_line(error)}); "
+                f"{folder / graph.file} cannot be loaded by ONNX Runtime {ort.__version__} ({first_line(error)}); "
                 "export the engine again"
             ) from None
         # A CUDA provider that fails to start leaves a session that runs on the CPU without a word.
@@ -66,9 +70,11 @@ class OnnxRuntime:
 class OnnxSession:
     """One graph in ONNX Runtime."""
 
-    def __init__(self, session: object) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
-        self.device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"  # type: ignore[attr-defined]
+        self.device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+        self.inputs = tuple(value.name for value in session.get_inputs())
+        self.outputs = tuple(value.name for value in session.get_outputs())
 
     def run(
         self, waveform: NDArray[np.float32], lengths: NDArray[np.int64], outputs: Sequence[str]
@@ -76,16 +82,12 @@ class OnnxSession:
         """Run one batch; on a GPU the inputs are bound once and only the named outputs are copied back."""
         names = list(outputs)
         if self.device == "cpu":
-            arrays = self._session.run(names, {"waveform": waveform, "lengths": lengths})  # type: ignore[attr-defined]
+            arrays = self._session.run(names, {"waveform": waveform, "lengths": lengths})
             return dict(zip(names, arrays, strict=True))
-        binding = self._session.io_binding()  # type: ignore[attr-defined]
+        binding = self._session.io_binding()
         binding.bind_cpu_input("waveform", waveform)
         binding.bind_cpu_input("lengths", lengths)
         for name in names:
             binding.bind_output(name, "cuda")
-        self._session.run_with_iobinding(binding)  # type: ignore[attr-defined]
+        self._session.run_with_iobinding(binding)
         return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

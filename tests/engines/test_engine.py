@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from engines.engine import Engine
 from engines.errors import (
@@ -126,6 +127,42 @@ def test_a_graph_that_is_no_onnx_is_named(folder: Path) -> None:
     rehash(folder, "fp32.onnx")
     with pytest.raises(EngineInvalidError, match=r"fp32\.onnx cannot be loaded"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("waveform", "waveforn", "has the inputs"), ("frames", "framez", "does not compute frames")],
+)
+def test_a_graph_of_another_interface_is_named(folder: Path, old: str, new: str, message: str) -> None:
+    """Of the same length, so that the graph stays readable."""
+    for name in ("fp32.onnx", "fp32.layers1.onnx"):
+        (folder / name).write_bytes((folder / name).read_bytes().replace(old.encode(), new.encode()))
+        rehash(folder, name)
+    with pytest.raises(EngineInvalidError, match=rf"fp32\.onnx {message}"):
+        load(folder)
+
+
+def test_a_failure_on_the_golden_clips_names_the_graph(folder: Path) -> None:
+    path = folder / "golden.safetensors"
+    save_file(load_file(path) | {"0.waveform": np.zeros(3, np.float32)}, path)
+    rehash(folder, path.name)
+    with pytest.raises(EngineInvalidError, match=r"fp32\.onnx fails on the golden clips"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["fp32.onnx", "golden.safetensors"])
+def test_a_folder_in_place_of_a_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(EngineInvalidError, match=rf"{name} cannot be read"):
+        load(folder)
+
+
+def test_a_file_that_graphs_share_is_hashed_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr("engines.engine.check_file", lambda path, sha256: hashed.append(path.name))
+    load(models / "tiny-ctc")
+    assert sorted(hashed) == ["fp32.layers1.onnx", "fp32.onnx", "fp32.weights"]
 
 
 def test_golden_clips_that_are_no_tensors_are_named(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from engines.engine import Engine
 from engines.manifest import MANIFEST_NAME, Manifest
-from engines.verify import FLOOR, POLICY, SLACK, Check, bound, error, read_golden
+from engines.verify import FLOOR, POLICY, SLACK, Check, bound, error, proved, read_golden
 
 
 def test_error_is_relative_to_the_largest_value() -> None:
@@ -28,14 +28,31 @@ def test_what_is_not_finite_is_infinitely_wrong(value: float) -> None:
     assert error(np.array([1.0, value]), np.ones(2)) == float("inf")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(3))
+def test_a_reference_that_is_not_finite_proves_nothing(value: float, place: int) -> None:
+    reference = np.ones(3)
+    reference[place] = value
+    assert error(np.ones(3), reference) == error(reference, reference) == float("inf")
+
+
 def test_another_shape_is_infinitely_wrong() -> None:
     assert error(np.ones((3, 2)), np.ones((2, 2))) == float("inf")
 
 
-def test_a_check_without_a_number_is_not_ok() -> None:
-    assert not Check("fp32", "embeddings", float("nan"), 0.0, 1e-5).ok
-    assert not Check("fp32", "embeddings", 0.0, float("inf"), 1e-5).ok
-    assert Check("fp32", "embeddings", 1e-6, 1e-5, 1e-5).ok
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_check_without_a_number_is_not_ok(value: float) -> None:
+    checks = [Check("fp32", "embeddings", value, 0.0, 1e-5), Check("fp32", "embeddings", 0.0, value, 1e-5)]
+    assert not any(check.ok for check in checks)
+    assert not any(np.isfinite(check.error) for check in checks)
+    assert not Check("fp32", "embeddings", 0.0, 0.0, float("nan")).ok
+
+
+def test_a_graph_is_proved_by_checks_that_are_all_within_their_bounds() -> None:
+    good, bad = Check("fp32", "embeddings", 1e-6, 1e-5, 1e-5), Check("fp32", "logits", 1e-6, 2e-5, 1e-5)
+    assert proved([good])
+    assert not proved([good, bad])
+    assert not proved([])
 
 
 def test_bound_is_four_times_what_was_measured_within_the_policy(models: Path) -> None:

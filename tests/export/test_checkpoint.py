@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, HubertModel
 
 from export import families
 from export.checkpoint import resolve
-from export.errors import CheckpointError, UnsupportedError
+from export.errors import CheckpointError, ExportError, UnsupportedError
 from tests.support import make_checkpoint, write_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -105,6 +111,226 @@ def test_a_missing_file_is_named(folder: Path, missing: str, match: str) -> None
     (folder / missing).unlink()
     with pytest.raises(CheckpointError, match=match):
         families.build(resolve(str(folder)))
+
+
+def edit(folder: Path, name: str, **values: Any) -> None:
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def pickled(folder: Path, name: str, content: bytes) -> None:
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    (folder / name).write_bytes(content)
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.mkdir, (Path("executed"),)
+
+
+# What is done to a HubertForSequenceClassification's or HubertForCTC's folder, and what the error says.
+MALFORMED: dict[str, tuple[str, Callable[[Path], object], type[ExportError], str]] = {
+    "truncated weights": (
+        "CTC",
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+        CheckpointError,
+        "model.safetensors cannot be read",
+    ),
+    "empty weights": (
+        "CTC",
+        lambda f: (f / "model.safetensors").write_bytes(b""),
+        CheckpointError,
+        "model.safetensors cannot be read",
+    ),
+    "garbage": (
+        "CTC",
+        lambda f: pickled(f, "pytorch_model.bin", b"garbage"),
+        CheckpointError,
+        "pytorch_model.bin cannot be read",
+    ),
+    "a program": (
+        "CTC",
+        lambda f: pickled(f, "pytorch_model.bin", pickle.dumps(Trap(), protocol=2)),
+        CheckpointError,
+        "pytorch_model.bin cannot be read.*never executed",
+    ),
+    "a size in letters": (
+        "CTC",
+        lambda f: edit(f, "config.json", hidden_size="abc"),
+        CheckpointError,
+        "config.json cannot be read.*hidden_size.*expected int",
+    ),
+    "lists of unequal length": (
+        "CTC",
+        lambda f: edit(f, "config.json", conv_dim=[24, 24]),
+        CheckpointError,
+        "config.json cannot be read.*conv_stride",
+    ),
+    "stride 0": (
+        "CTC",
+        lambda f: edit(f, "config.json", conv_stride=[0, 4, 4, 4]),
+        CheckpointError,
+        "config.json: conv_stride",
+    ),
+    "no layers": (
+        "CTC",
+        lambda f: edit(f, "config.json", num_hidden_layers=0),
+        UnsupportedError,
+        "config.json: num_hidden_layers is 0",
+    ),
+    "an activation": ("CTC", lambda f: edit(f, "config.json", hidden_act="no"), UnsupportedError, "activation 'no'"),
+    "heads that do not divide": (
+        "CTC",
+        lambda f: edit(f, "config.json", num_attention_heads=5),
+        CheckpointError,
+        "config.json.*num_heads",
+    ),
+    "a preprocessor that is a list": (
+        "CTC",
+        lambda f: (f / "preprocessor_config.json").write_text("[]"),
+        CheckpointError,
+        r"preprocessor_config\.json",
+    ),
+    "another feature extractor": (
+        "CTC",
+        lambda f: edit(f, "preprocessor_config.json", feature_extractor_type="SeamlessM4TFeatureExtractor"),
+        UnsupportedError,
+        "SeamlessM4TFeatureExtractor",
+    ),
+    "two channels": (
+        "CTC",
+        lambda f: edit(f, "preprocessor_config.json", feature_size=2),
+        UnsupportedError,
+        "feature_size is 2",
+    ),
+    "a sampling rate in letters": (
+        "CTC",
+        lambda f: edit(f, "preprocessor_config.json", sampling_rate="x"),
+        CheckpointError,
+        "preprocessor_config.json: sampling_rate",
+    ),
+    "a vocabulary that is a list": (
+        "CTC",
+        lambda f: (f / "vocab.json").write_text("[]"),
+        CheckpointError,
+        "vocab.json",
+    ),
+    "a tokenizer that is a list": (
+        "CTC",
+        lambda f: (f / "tokenizer_config.json").write_text("[]"),
+        CheckpointError,
+        "tokenizer_config.json",
+    ),
+    "no pad token": (
+        "CTC",
+        lambda f: edit(f, "tokenizer_config.json", pad_token=None),
+        CheckpointError,
+        "tokenizer_config.json: the pad token None",
+    ),
+    "a pad token of which the model has no logits": (
+        "CTC",
+        lambda f: edit(f, "tokenizer_config.json", pad_token="more"),  # noqa: S106
+        CheckpointError,
+        "tokenizer_config.json: the pad token 'more'.*the id 32",
+    ),
+    "a problem type": (
+        "SequenceClassification",
+        lambda f: edit(f, "config.json", problem_type="guess"),
+        CheckpointError,
+        "config.json.*guess",
+    ),
+    "labels with a gap": (
+        "SequenceClassification",
+        lambda f: edit(f, "config.json", id2label={"0": "a", "2": "b"}),
+        CheckpointError,
+        "config.json: the ids of id2label",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("heads")
+    for head in ("CTC", "SequenceClassification"):
+        make_checkpoint(folder / head, f"HubertFor{head}", num_hidden_layers=1)
+    return folder
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_file_is_named(heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    head, damage, error, message = MALFORMED[case]
+    folder = Path(shutil.copytree(heads / head, tmp_path / "speech"))
+    monkeypatch.chdir(tmp_path)
+    damage(folder)
+    with pytest.raises(error, match=message):
+        families.build(resolve(str(folder)))
+    assert [path.name for path in tmp_path.iterdir()] == ["speech"]
+
+
+ADAPTED: dict[str, Any] = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "adapter_attn_dim": 6}
+
+
+@pytest.mark.parametrize("damage", ["garbage", "a program", "a list", "a head of one axis", "not in vocab.json"])
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_a_malformed_adapter_is_named(tmp_path: Path, damage: str, suffix: str) -> None:
+    folder = make_checkpoint(tmp_path / "speech", "HubertForCTC", num_hidden_layers=1, **ADAPTED)
+    adapter = folder / f"adapter.deu.{suffix}"
+    state = load_file(folder / "model.safetensors")
+    state = {key: value for key, value in state.items() if ".adapter_layer." in key or key.startswith("lm_head.")}
+    if damage == "a head of one axis":
+        state["lm_head.weight"] = state["lm_head.weight"][0].clone()
+    if damage == "not in vocab.json":
+        write_tokenizer(folder, {"eng": {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}}, target_lang="eng")
+    if suffix == "safetensors":
+        save_file(state, adapter)
+    else:
+        torch.save(["a list"] if damage == "a list" else state, adapter)
+    if damage == "garbage" or (suffix == "safetensors" and damage == "a list"):
+        adapter.write_bytes(b"garbage")
+    if damage == "a program":
+        adapter.write_bytes(pickle.dumps(Trap(), protocol=2))
+    message = r"vocab\.json.*deu does not exist" if damage == "not in vocab.json" else rf"adapter\.deu\.{suffix}"
+    with pytest.raises(CheckpointError, match=message):
+        families.build(resolve(str(folder), target_lang="deu"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer_config.json"])
+def test_code_beside_a_checkpoint_never_runs(heads: Path, tmp_path: Path, name: str) -> None:
+    """Neither silently nor after a question: a prompt would read from the closed standard input."""
+    folder = Path(shutil.copytree(heads / "CTC", tmp_path / "speech"))
+    (folder / "evil.py").write_text("from pathlib import Path\nPath('executed').mkdir()\n")
+    kinds = {
+        "config.json": {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}},
+        "preprocessor_config.json": {
+            "feature_extractor_type": "Evil",
+            "auto_map": {"AutoFeatureExtractor": "evil.Evil"},
+        },
+        "tokenizer_config.json": {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}},
+    }
+    edit(folder, name, **kinds[name])
+    code = (
+        f"from export import families; from export.checkpoint import resolve; families.build(resolve({str(folder)!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="y\ny\ny\n",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_MODULES_CACHE": str(tmp_path / "modules")},
+    )
+    assert "y/N" not in done.stdout + done.stderr
+    assert not (tmp_path / "executed").exists()
+    assert done.returncode == 0 or "CheckpointError" in done.stderr, done.stderr
+
+
+def test_what_only_training_needs_may_be_missing(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    del state["masked_spec_embed"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    families.build(resolve(str(folder)))
 
 
 def test_missing_weights_are_named_not_made_up(folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import HubertForCTC
 
 from engines.engine import Engine
+from engines.manifest import MANIFEST_NAME, Manifest
 from engines.repository import find_engines
-from engines.verify import error
+from engines.verify import Check, error
 from export import checkpoint as checkpoints
 from export import families
 from export.errors import CheckpointError, ExportError, ParityError, UnsupportedError
 from export.exporter import export
 from export.parity import TOLERANCE, worst_excess
-from tests.export.test_hubert import ARCHITECTURES, configurations
+from tests.export.test_hubert import ARCHITECTURES, configurations, longest
 from tests.support import make_checkpoint, noise, write_tokenizer
 
 
@@ -77,7 +81,8 @@ def test_random_configurations(tmp_path: Path, data: st.DataObject) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", architecture, **config)
     engine = export(str(checkpoint), tmp_path / "engine", layers=range(config["num_hidden_layers"]), force=True)
     shortest = engine.manifest.min_samples
-    assert_engine_exact(engine, checkpoint, [shortest, data.draw(st.integers(shortest, shortest + 9000)), 4321])
+    lengths = data.draw(st.lists(st.integers(shortest, longest(config, shortest)), min_size=2, max_size=2))
+    assert_engine_exact(engine, checkpoint, [shortest, *lengths])
 
 
 def test_manifest_says_what_serving_needs(models: Path) -> None:
@@ -138,6 +143,90 @@ def test_a_folder_that_is_no_engine_is_never_replaced(tmp_path: Path) -> None:
     assert precious.read_text() == "years of work"
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, engine: Path, meanwhile: Callable[[], object]) -> None:
+    """Make an export write a copy of `engine`, and let `meanwhile` happen."""
+
+    def write(folder: Path, *arguments: object) -> dict[str, list[Check]]:
+        shutil.copytree(engine, folder, dirs_exist_ok=True)
+        meanwhile()
+        return {}
+
+    monkeypatch.setattr("export.exporter._write", write)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_appears_while_an_export_runs_is_kept(
+    tmp_path: Path, models: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    output = tmp_path / "models" / "engine"
+    engine, text = output / MANIFEST_NAME, output / "thesis.txt"
+    precious = text if force else engine
+
+    def meanwhile() -> None:
+        output.mkdir()
+        precious.write_text("years of work")
+
+    pretend(monkeypatch, models / "tiny-base", meanwhile)
+    with pytest.raises(ExportError, match="no engine" if force else "--force"):
+        export(str(checkpoints / "tiny-base"), output, force=force)
+    assert precious.read_text() == "years of work"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_the_old_engine_comes_back_if_the_new_one_cannot_take_its_place(
+    tmp_path: Path, models: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Path(shutil.copytree(models / "tiny-ctc", tmp_path / "models" / "engine"))
+    pretend(monkeypatch, models / "tiny-base", lambda: None)
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name.startswith(".partial-engine-"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ExportError, match=r"engine cannot be written.*Input/output error"):
+        export(str(checkpoints / "tiny-base"), output, force=True)
+    assert Engine(output).manifest.ctc is not None
+    assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    "problem", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_full_disk_is_an_export_error(
+    tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def full(*arguments: object) -> None:
+        raise problem
+
+    monkeypatch.setattr("export.parity.write_golden", full)
+    with pytest.raises(ExportError, match=r"engine cannot be written \(.*No space left.*make room"):
+        export(str(checkpoints / "tiny-base"), tmp_path / "models" / "engine")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["file", "file/folder", "folder-without-permission"])
+def test_a_parent_that_cannot_hold_an_engine_is_named(tmp_path: Path, checkpoints: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder-without-permission").mkdir(mode=0o500)
+    if below.endswith("permission") and os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    output = tmp_path / below / "engine"
+    with pytest.raises(ExportError, match=r"engine cannot be written.*--output"):
+        export(str(checkpoints / "tiny-base"), output)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0, -1.0, 0.001])
+def test_an_impossible_longest_clip_is_refused_before_any_work(
+    tmp_path: Path, checkpoints: Path, seconds: float
+) -> None:
+    with pytest.raises(ExportError, match=f"--max-seconds {seconds}"):
+        export(str(checkpoints / "tiny-base"), tmp_path / "engine", max_seconds=seconds)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_export_leaves_nothing_that_loads(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     models = tmp_path / "models"
@@ -150,7 +239,9 @@ def test_a_killed_export_leaves_nothing_that_loads(tmp_path: Path) -> None:
     assert find_engines(models) == {}
 
 
-def test_a_graph_that_is_wrong_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_graph_that_is_wrong_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool) -> None:
+    """Even if the comparison with transformers is left out, its replay fails, before there is an engine.json."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
 
     def build(source: checkpoints.Checkpoint) -> families.Exportable:
@@ -159,7 +250,11 @@ def test_a_graph_that_is_wrong_is_not_written(tmp_path: Path, monkeypatch: pytes
         return exportable
 
     monkeypatch.setattr(families, "build", build)
-    with pytest.raises(ParityError, match="differs from transformers"):
+    monkeypatch.setattr(Manifest, "write", lambda manifest, folder: pytest.fail("engine.json was written"))
+    if not compared:
+        monkeypatch.setattr("export.parity.check", lambda *arguments: None)
+    expected = "differs from transformers" if compared else "does not reproduce the golden clips"
+    with pytest.raises(ParityError, match=expected):
         export(str(checkpoint), tmp_path / "models" / "engine")
     assert list((tmp_path / "models").iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from engines.batch import Row
 from engines.verify import error
 from export import checkpoint as checkpoints
 from export import families
+from export.exporter import export
 from export.families import Exportable
 from export.parity import TOLERANCE, worst_excess
 from tests.support import SMALL, make_checkpoint, noise, perturb
 
+ROUNDINGS = 2.5e-7  # two of fp32 at one, 2**-23 each
 ARCHITECTURES = ("HubertModel", "HubertForCTC", "HubertForSequenceClassification")
 
 
@@ -45,14 +48,25 @@ def run(exportable: Exportable, clips: list[NDArray[np.float32]]) -> list[Row]:
     ]
 
 
-def assert_exact(exportable: Exportable, clips: list[NDArray[np.float32]]) -> None:
-    """Each clip alone equals transformers, and each clip in the batch equals the clip alone."""
+def assert_exact(exportable: Exportable, clips: list[NDArray[np.float32]], *, widened: bool = False) -> None:
+    """Each clip alone equals transformers, and each clip in the batch equals the clip alone.
+
+    The second within 1e-5 flat, unless `widened` by what separates a reference of random shape from its own in fp64;
+    then a few roundings of values of order one pass too: the only logit of a regression may cancel to almost zero.
+    """
     batch = run(exportable, clips)
     for clip, together in zip(clips, batch, strict=True):
         (alone,) = run(exportable, [clip])
         name, found, bound = worst_excess(alone, exportable.reference, clip)
         assert found <= bound, f"{name}, {len(clip)} samples"
-        name, found, bound = worst_excess(together, exportable.reference, clip, truth=alone)
+        if widened:
+            differing = {k: v for k, v in together.items() if not np.allclose(v, alone[k], rtol=0, atol=ROUNDINGS)}
+            if not differing:
+                continue
+            name, found, bound = worst_excess(differing, exportable.reference, clip, truth=alone)
+        else:
+            found, name = max((error(array, alone[name]), name) for name, array in together.items())
+            bound = TOLERANCE
         assert found <= bound, f"{name}, {len(clip)} samples, in a batch"
 
 
@@ -67,7 +81,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "conv_dim": [draw(st.sampled_from([4, 8, 12])) for _ in range(depth)],
         "conv_kernel": [draw(st.integers(1, 11)) for _ in range(depth)],
-        "conv_stride": [draw(st.integers(3, 6)) for _ in range(depth)],
+        "conv_stride": [draw(st.integers(1, 6)) for _ in range(depth)],
         "conv_bias": draw(st.booleans()),
         "feat_extract_norm": draw(st.sampled_from(["group", "layer"])),
         "feat_extract_activation": draw(activation),
@@ -91,12 +105,20 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def longest(config: dict[str, Any], shortest: int) -> int:
+    """Return a length of some hundred frames at most, as attention grows with their square."""
+    strides: list[int] = config["conv_stride"]
+    return shortest + min(9000, 300 * math.prod(strides))
+
+
 def check_random(folder: Path, data: st.DataObject) -> None:
     architecture = data.draw(st.sampled_from(ARCHITECTURES))
-    exportable = build(folder, architecture, **data.draw(configurations()))
+    config = data.draw(configurations())
+    exportable = build(folder, architecture, **config)
     shortest = exportable.min_samples
-    lengths = data.draw(st.lists(st.integers(shortest, shortest + 9000), min_size=1, max_size=3))
-    assert_exact(exportable, [noise(length, seed=index) for index, length in enumerate([shortest, *lengths])])
+    lengths = data.draw(st.lists(st.integers(shortest, longest(config, shortest)), min_size=1, max_size=3))
+    clips = [noise(length, seed=index) for index, length in enumerate([shortest, *lengths])]
+    assert_exact(exportable, clips, widened=True)
 
 
 relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -121,25 +143,39 @@ def test_every_activation(tmp_path: Path, activation: str) -> None:
     assert_exact(exportable, [noise(5000), noise(1234, seed=1)])
 
 
+# The convolution stack of the published checkpoints, narrow, and the lengths around the edges of its frames.
+TRUE_STRIDES: dict[str, Any] = {
+    "conv_dim": [16] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+}
+EDGES = [400 + 320 * frame + offset for frame in (0, 1, 2, 3, 24) for offset in range(-6, 7) if frame or offset >= 0]
+
+
 @pytest.fixture(scope="module", params=["group", "layer"])
 def true_strides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exportable:
-    """The convolution stack of the published checkpoints, narrow."""
-    return build(
-        tmp_path_factory.mktemp("true-strides"),
-        "HubertForCTC",
-        feat_extract_norm=request.param,
-        do_stable_layer_norm=request.param == "layer",
-        conv_dim=[16] * 7,
-        conv_kernel=[10, 3, 3, 3, 3, 2, 2],
-        conv_stride=[5, 2, 2, 2, 2, 2, 2],
-    )
+    config = TRUE_STRIDES | {"feat_extract_norm": request.param, "do_stable_layer_norm": request.param == "layer"}
+    return build(tmp_path_factory.mktemp("true-strides"), "HubertForCTC", **config)
 
 
 def test_every_length_around_the_stride_boundaries(true_strides: Exportable) -> None:
     assert true_strides.min_samples == 400  # 0.025 s
-    edges = [400 + 320 * frame + offset for frame in (0, 1, 2, 3, 24) for offset in (*range(-6, 7),)]
-    clips = [noise(length, seed=length) for length in edges if length >= 400]
-    assert_exact(true_strides, clips)
+    assert_exact(true_strides, [noise(length, seed=length) for length in EDGES])
+
+
+@pytest.mark.slow
+def test_an_engine_at_the_stride_boundaries_and_at_a_minute(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", "HubertForCTC", **TRUE_STRIDES)
+    engine = export(str(checkpoint), tmp_path / "engine", max_seconds=60)
+    reference = families.build(checkpoints.resolve(str(checkpoint))).reference
+    outputs = [output.name for output in engine.manifest.outputs]
+    for lengths in (EDGES, [60 * 16000, 16000]):
+        clips = [noise(length, seed=length) for length in lengths]
+        for clip, together in zip(clips, engine.run(clips, outputs), strict=True):
+            (alone,) = engine.run([clip], outputs)
+            name, found, bound = worst_excess(alone, reference, clip)
+            assert found <= bound, f"{name}, {len(clip)} samples"
+            assert max(error(together[name], alone[name]) for name in outputs) <= TOLERANCE, len(clip)
 
 
 @pytest.mark.parametrize("seconds", [1, 10, 60])

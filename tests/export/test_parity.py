@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from engines.manifest import Output
 from export import checkpoint as checkpoints
 from export import families
 from export.errors import ParityError
 from export.families import Exportable
-from export.parity import GAP_FACTOR, TOLERANCE, check, golden_clips, golden_outputs, worst_excess
+from export.parity import GAP_FACTOR, TOLERANCE, check, golden_clips, golden_outputs, worst_excess, write_golden
 from tests.support import make_checkpoint, noise
 
 
@@ -40,6 +41,45 @@ def test_the_bound_widens_only_with_the_reference_s_own_gap(exportable: Exportab
     assert bound == pytest.approx(max(TOLERANCE, GAP_FACTOR * gap))
     with pytest.raises(ParityError, match="embeddings differs from transformers"):
         check([off], exportable.reference, [clip])
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_checkpoint_that_gives_nan_is_refused(
+    exportable: Exportable, tmp_path: Path, place: str, value: float
+) -> None:
+    clip = noise(5000)
+    good = exportable.reference(clip)
+
+    def reference(clip: NDArray[np.float32], dtype: torch.dtype = torch.float32) -> dict[str, NDArray[np.floating]]:
+        truth = {name: array.copy() for name, array in good.items()}
+        truth["embeddings"].flat[0 if place == "first" else -1] = value
+        return truth
+
+    with pytest.raises(ParityError, match="the checkpoint itself gives NaN or infinity: embeddings"):
+        worst_excess(good, reference, clip)
+    with pytest.raises(ParityError, match="the checkpoint itself gives NaN"):
+        write_golden(tmp_path / "golden.safetensors", [clip], reference, ["pooled"])
+
+
+def test_a_reference_that_is_not_finite_in_fp64_widens_no_bound(exportable: Exportable) -> None:
+    clip = noise(5000)
+    good = exportable.reference(clip)
+
+    def reference(clip: NDArray[np.float32], dtype: torch.dtype = torch.float32) -> dict[str, NDArray[np.floating]]:
+        return good if dtype == torch.float32 else {name: array * np.nan for name, array in good.items()}
+
+    with pytest.raises(ParityError, match="the checkpoint itself gives NaN"):
+        worst_excess({"embeddings": good["embeddings"] * 2}, reference, clip)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_graph_that_gives_nan_is_refused(exportable: Exportable, place: int) -> None:
+    clip = noise(5000)
+    row = {name: array.copy() for name, array in exportable.reference(clip).items()}
+    row["pooled"].flat[place] = np.nan
+    with pytest.raises(ParityError, match="pooled differs from transformers by inf"):
+        check([row], exportable.reference, [clip])
 
 
 def test_golden_outputs_cover_every_truncated_graph(exportable: Exportable) -> None:
