@@ -85,7 +85,7 @@ On voices and sentences that training never heard, one unpadded clip at a time. 
 {speech}
 ## Training
 
-    python -m demo.train intent --minutes 9
+    python -m demo.train intent --minutes 8 --peak 1e-3
 
 after the transcriber, on the training sentences that have an intent; cross-entropy with label smoothing, otherwise as
 the transcriber.

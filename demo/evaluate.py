@@ -75,6 +75,13 @@ def interval(heard: list[Heard], draws: int = 1000) -> str:
     return f"{rates[draws // 40]:.2%} to {rates[-draws // 40]:.2%}"
 
 
+def by_voice(heard: list[Heard]) -> str:
+    """Write the word error rate of every voice, best first: how much it depends on who speaks."""
+    voices = {item.clip.voice.variant for item in heard}
+    rates = {voice: words_wrong([item for item in heard if item.clip.voice.variant == voice]) for voice in voices}
+    return ", ".join(f"{voice} {rates[voice]:.1%}" for voice in sorted(voices, key=lambda voice: rates[voice]))
+
+
 def ctc_figures(model: HubertForCTC, speech: Speech, shuffled: Speech) -> tuple[list[Row], list[Heard]]:
     """Measure the transcriber: the rows of its table, and what it wrote of the clean test."""
 
@@ -102,6 +109,7 @@ def ctc_figures(model: HubertForCTC, speech: Speech, shuffled: Speech) -> tuple[
             f"word error rate, clean, words in random order ({len(random_words)} clips)",
             f"{words_wrong(random_words):.2%}",
         ),
+        ("word error rate, clean, voice by voice", by_voice(clean)),
         ("letter error rate, clean", f"{letters:.2%}"),
         ("sentences without any error, clean", f"{exact:.1%}"),
     ]

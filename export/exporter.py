@@ -159,7 +159,7 @@ def _write(
         | {"python": platform.python_version()},
         target_lang=checkpoint.target_lang,
     )
-    progress("Comparing with transformers, and replaying the golden clips as a server does")
+    progress("Comparing the graphs with transformers")
     checks = {graph.name: _checked(folder, manifest, graph, exportable, clips) for graph in graphs}
     graphs = [graph.model_copy(update={"errors": {c.output: c.error for c in checks[graph.name]}}) for graph in graphs]
     manifest.model_copy(update={"graphs": tuple(graphs)}).write(folder)

@@ -7,8 +7,8 @@ from typing import Any
 from engines.manifest import Task
 from export.checkpoint import Checkpoint
 from export.families import Exportable
-from export.speech_encoder import SpeechEncoderConfig
-from export.speech_model import export_speech_model
+from export.speech.config import SpeechEncoderConfig
+from export.speech.model import export_speech_model
 
 TASKS: dict[str, tuple[Task, ...]] = {
     "HubertModel": ("encode",),

@@ -20,7 +20,12 @@ def manifest(problem_type: ProblemType | None = None, ctc: Ctc | None = None, *,
         num_layers=2,
         parameters=1,
         outputs=tuple(
-            Output(name=name, shape=("batch", "frames" if timed else 7, 4), lengths=lengths, samples_per_frame=320 if timed else None)
+            Output(
+                name=name,
+                shape=("batch", "frames" if timed else 7, 4),
+                lengths=lengths,
+                samples_per_frame=320 if timed else None,
+            )
             for name in names
         ),
         ctc=ctc,

@@ -18,7 +18,9 @@ from export.errors import CheckpointError, UnsupportedError
 from export.families import Exportable
 from export.frontends import Waveform
 from export.masking import masked_mean
-from export.speech_encoder import SpeechEncoder, SpeechEncoderConfig, adapt_state
+from export.speech.config import SpeechEncoderConfig
+from export.speech.encoder import SpeechEncoder
+from export.speech.state import adapt_state
 
 FRAMES = "frames"
 

@@ -1,0 +1,38 @@
+"""A transformers encoder's state dict, as `SpeechEncoder` loads it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from export.speech.transformer import pieces
+
+
+def adapt_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a transformers encoder's state dict as `SpeechEncoder` loads it: each tensor in the shape it has here."""
+    adapted: dict[str, Tensor] = {}
+    for key, tensor in fold_weight_norm(state).items():
+        stem, _, kind = key.rpartition(".")
+        if stem.endswith(".feed_forward.intermediate_dense"):
+            adapted |= {f"{stem}.{index}.{kind}": piece for index, piece in enumerate(pieces(tensor))}
+        elif stem.endswith(".feed_forward.output_dense") and kind == "weight":
+            adapted |= {f"{stem}.{index}.weight": piece for index, piece in enumerate(pieces(tensor, axis=1))}
+        elif stem.endswith(".feed_forward.output_dense"):
+            adapted[f"{stem}.0.bias"] = tensor
+        elif ".conv_layers." in key and key.endswith(".conv.weight"):
+            adapted[key] = tensor[:, :, None, :]
+        else:
+            adapted[key] = tensor
+    return adapted
+
+
+def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `state` with each weight norm's pair of tensors replaced by the weight that they stand for."""
+    folded = dict(state)
+    suffix = ".parametrizations.weight.original0"
+    for key in [key for key in state if key.endswith(suffix)]:
+        prefix = key.removesuffix(suffix)
+        gain, direction = folded.pop(key), folded.pop(f"{prefix}.parametrizations.weight.original1")
+        axes = [axis for axis in range(direction.ndim) if gain.shape[axis] == 1]
+        norm = direction.double().square().sum(axes, keepdim=True).sqrt()
+        folded[f"{prefix}.weight"] = (direction.double() * (gain.double() / norm)).to(direction.dtype)
+    return folded
