@@ -26,9 +26,9 @@ from demo.train import CACHE, CTC, INTENT
 AUDIO = Path(__file__).parent / "audio"
 COUNT = 12
 SECONDS = (2.0, 4.0)
-_PLAIN = """a am an and any she are at be back can could do does for from get has have how i i'm in is it it's like long me
-much my of on put set should some take that the there this to turn was way we what what's when where will with you your
-please"""
+_PLAIN = """a am an and any she are at be back can could do does for from get has have how i i'm in is it it's like
+long me much my of on put set should some take that the there this to turn was way we what what's when where will
+with you your please"""
 
 
 def name_of(text: str) -> str:

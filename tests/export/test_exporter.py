@@ -73,7 +73,7 @@ def test_further_configurations(tmp_path: Path, architecture: str, config: dict[
 
 
 @pytest.mark.slow
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), derandomize=False)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_random_configurations(tmp_path: Path, data: st.DataObject) -> None:
     architecture = data.draw(st.sampled_from(ARCHITECTURES))

@@ -131,7 +131,7 @@ def test_random_configurations(tmp_path: Path, data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(relaxed, max_examples=600, derandomize=False)
+@settings(relaxed, max_examples=600)
 @given(data=st.data())
 def test_many_random_configurations(tmp_path: Path, data: st.DataObject) -> None:
     check_random(tmp_path, data)
