@@ -25,7 +25,7 @@ from engines.verify import Check, bound, proved, replay
 from export import checkpoint as checkpoints
 from export import families, parity, trace
 from export.errors import ExportError, ParityError, UnsupportedError
-from export.families import Exportable
+from export.exportable import Exportable
 
 PRECISION = "fp32"
 PARTIAL = ".partial-"  # begins the name of a folder that is being written; `engines.repository` does not look at it

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from engines.batch import Row
 from engines.verify import error
 from export.errors import ParityError
-from export.families import Exportable, Reference
+from export.exportable import Exportable, Reference
 
 # The largest error of an fp32 output: this, or this many times what separates the reference in fp32 from itself in
 # fp64, where an input (DC with faint noise, say) leaves the reference fewer digits than that.

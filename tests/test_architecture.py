@@ -90,6 +90,7 @@ def test_every_module_has_its_test_module() -> None:
         "engines/errors.py": "engines/test_manifest.py",
         "engines/runtimes/onnxruntime.py": "engines/test_engine.py",
         "export/errors.py": "export/test_exporter.py",
+        "export/exportable.py": "export/test_exporter.py",
         "export/families/hubert.py": "export/test_hubert.py",
         **{f"export/speech/{name}.py": "export/test_hubert.py" for name in SPEECH},
         "server/routes/answers.py": "server/routes/test_encode.py",

@@ -6,7 +6,7 @@ from typing import Any
 
 from engines.manifest import Task
 from export.checkpoint import Checkpoint
-from export.families import Exportable
+from export.exportable import Exportable
 from export.speech.config import SpeechEncoderConfig
 from export.speech.model import export_speech_model
 

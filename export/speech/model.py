@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from engines.manifest import Classification, Ctc, Output, ProblemType, Task
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnsupportedError
-from export.families import Exportable
+from export.exportable import Exportable
 from export.frontends import Waveform
 from export.masking import masked_mean
 from export.speech.config import SpeechEncoderConfig

@@ -29,6 +29,7 @@ from engines.verify import Check, error
 from export import checkpoint as checkpoints
 from export import families
 from export.errors import CheckpointError, ExportError, ParityError, UnsupportedError
+from export.exportable import Exportable
 from export.exporter import export
 from export.parity import TOLERANCE, worst_excess
 from tests.export.test_hubert import ARCHITECTURES, configurations, longest
@@ -244,8 +245,8 @@ def test_a_graph_that_is_wrong_is_not_written(tmp_path: Path, monkeypatch: pytes
     """Even if the comparison with transformers is left out, its replay fails, before there is an engine.json."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
 
-    def build(source: checkpoints.Checkpoint) -> families.Exportable:
-        exportable = families.FAMILIES["hubert"]()(source)
+    def build(source: checkpoints.Checkpoint) -> Exportable:
+        exportable = families.FAMILIES["hubert"](source)
         exportable.module.get_parameter("encoder.encoder.layer_norm.weight").data *= 1.001
         return exportable
 

@@ -18,8 +18,8 @@ from engines.batch import Row
 from engines.verify import error
 from export import checkpoint as checkpoints
 from export import families
+from export.exportable import Exportable
 from export.exporter import export
-from export.families import Exportable
 from export.parity import TOLERANCE, worst_excess
 from tests.support import SMALL, make_checkpoint, noise, perturb
 

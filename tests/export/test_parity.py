@@ -12,7 +12,7 @@ from engines.manifest import Output
 from export import checkpoint as checkpoints
 from export import families
 from export.errors import ParityError
-from export.families import Exportable
+from export.exportable import Exportable
 from export.parity import GAP_FACTOR, TOLERANCE, check, golden_clips, golden_outputs, worst_excess, write_golden
 from tests.support import make_checkpoint, noise
 
