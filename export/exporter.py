@@ -19,7 +19,7 @@ from engines import runtimes
 from engines.batch import Clip, run_batch
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest
+from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest, Output
 from engines.runtimes import RuntimeOptions
 from engines.verify import Check, bound, proved, replay
 from export import checkpoint as checkpoints
@@ -122,8 +122,9 @@ def _write(
     clips = parity.golden_clips(exportable, kept)
     golden = Golden(clips=len(clips), outputs=kept, sha256="0" * 64)
     parity.write_golden(folder / golden.file, clips, exportable.reference, kept)
+    lengths = [Output(name=name, shape=("batch",)) for name in exportable.lengths]
     progress("Tracing the encoder")
-    model = trace.trace(exportable.module, [*outputs, *exportable.lengths], exportable.min_samples)
+    model = trace.trace(exportable.module, [*exportable.outputs, *lengths], exportable.min_samples)
     progress("Writing the graphs")
     file, weights = trace.save(model, folder, PRECISION)
     shared = {weights: _sha256(folder / weights)}

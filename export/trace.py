@@ -12,6 +12,7 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import nn
 
+from engines.manifest import Output
 from export.errors import AuditError
 
 OPSET = 20  # the first with Gelu, which below it is written as Erf and not fused
@@ -22,8 +23,8 @@ EXTERNAL_BYTES = 1024
 FORBIDDEN = frozenset({"If", "Loop", "Scan", "NonZero", "STFT", "DFT", "MelWeightMatrix", "Unique", "SequenceAt"})
 
 
-def trace(module: nn.Module, outputs: Sequence[str], min_samples: int) -> ir.Model:
-    """Trace `module` (waveform [batch, samples], lengths [batch]) and name what it returns `outputs`.
+def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int) -> ir.Model:
+    """Trace `module`: waveform [batch, samples], lengths [batch] -> `outputs`, in this order.
 
     Raises AuditError where the graph would not serve every batch size and length.
     """
@@ -44,7 +45,7 @@ def trace(module: nn.Module, outputs: Sequence[str], min_samples: int) -> ir.Mod
             dynamo=True,
             dynamic_shapes=dynamic,
             input_names=list(INPUTS),
-            output_names=list(outputs),
+            output_names=[output.name for output in outputs],
             opset_version=OPSET,
             verbose=False,
         )
@@ -56,21 +57,23 @@ def trace(module: nn.Module, outputs: Sequence[str], min_samples: int) -> ir.Mod
     return model
 
 
-def audit(model: ir.Model, outputs: Sequence[str]) -> None:
+def audit(model: ir.Model, outputs: Sequence[Output]) -> None:
     """Raise AuditError unless the graph has the contract's inputs and outputs and nothing forbidden or fixed."""
     graph = model.graph
     names = tuple(value.name for value in graph.inputs)
     if names != INPUTS:
         raise AuditError(f"the graph has the inputs {names}, not {INPUTS}: one of them was baked into it")
-    if [value.name for value in graph.outputs] != list(outputs):
-        raise AuditError(f"the graph has the outputs {[value.name for value in graph.outputs]}, not {list(outputs)}")
+    wanted = [output.name for output in outputs]
+    if [value.name for value in graph.outputs] != wanted:
+        raise AuditError(f"the graph has the outputs {[value.name for value in graph.outputs]}, not {wanted}")
     for node in graph.all_nodes():
         if node.op_type in FORBIDDEN:
             raise AuditError(f"the graph has the operator {node.op_type} ({node.name})")
-    for value, axes in ((graph.inputs[0], (0, 1)), (graph.inputs[1], (0,)), *((o, (0,)) for o in graph.outputs)):
-        for axis in axes:
-            if value.shape is None or isinstance(value.shape[axis], int):
-                raise AuditError(f"axis {axis} of {value.name} is fixed ({value.shape}), it must be dynamic")
+    shapes = [("batch", "samples"), ("batch",), *(output.shape for output in outputs)]
+    for value, shape in zip((*graph.inputs, *graph.outputs), shapes, strict=True):
+        found = [size if isinstance(size, int) else None for size in value.shape or ()]
+        if found != [size if isinstance(size, int) else None for size in shape]:
+            raise AuditError(f"{value.name} has the shape {value.shape}, not {shape}: an axis was fixed, or is not")
 
 
 def _strip(model: ir.Model) -> None:
