@@ -79,14 +79,15 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     stable = draw(st.booleans())
     activation = st.sampled_from(sorted(ACT2FN))
     return {
-        "conv_dim": [draw(st.sampled_from([4, 8, 12])) for _ in range(depth)],
+        # A layer norm over fewer channels magnifies whatever rounding there was, that of the reference too.
+        "conv_dim": [draw(st.sampled_from([8, 12, 16])) for _ in range(depth)],
         "conv_kernel": [draw(st.integers(1, 11)) for _ in range(depth)],
         "conv_stride": [draw(st.integers(1, 6)) for _ in range(depth)],
         "conv_bias": draw(st.booleans()),
         "feat_extract_norm": draw(st.sampled_from(["group", "layer"])),
         "feat_extract_activation": draw(activation),
         "feat_proj_layer_norm": draw(st.booleans()),
-        "hidden_size": 4 * heads * draw(st.integers(1, 3)),
+        "hidden_size": heads * draw(st.sampled_from([8, 12, 20])),
         "num_attention_heads": heads,
         "num_hidden_layers": draw(st.integers(1, 3)),
         "intermediate_size": draw(st.sampled_from([8, 24, 1025])),  # the last one in pieces
