@@ -79,7 +79,7 @@ class OnnxSession:
     def run(
         self, waveform: NDArray[np.float32], lengths: NDArray[np.int64], outputs: Sequence[str]
     ) -> dict[str, NDArray[np.generic]]:
-        """Run one batch; on a GPU the inputs are bound once and only the named outputs are copied back."""
+        """Run one batch; on a GPU through a binding that copies back the named outputs only."""
         names = list(outputs)
         if self.device == "cpu":
             arrays = self._session.run(names, {"waveform": waveform, "lengths": lengths})
