@@ -83,7 +83,7 @@ def measure(arguments: argparse.Namespace) -> Layers:
 def state(engine: Engine, graph: Graph, layers: int, clip: Clip) -> NDArray[np.float32]:
     """Return hidden_states.N [frames, hidden] of `clip` as `graph` computes it."""
     name = f"hidden_states.{layers}"
-    return run_batch(engine.load(graph), engine.manifest, [clip], [name])[0][name]
+    return run_batch(engine.load(graph), [clip], [engine.manifest.output(name)])[0][name]
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class Engine:
         """
         graph = self.graph_for(outputs)
         session = self.load(graph)
+        wanted = [self.manifest.output(name) for name in outputs]
         if graph.max_rows is not None and len(clips) > graph.max_rows:
-            return [row for clip in clips for row in run_batch(session, self.manifest, [clip], outputs)]
-        return run_batch(session, self.manifest, clips, outputs)
+            return [row for clip in clips for row in run_batch(session, [clip], wanted)]
+        return run_batch(session, clips, wanted)

@@ -77,6 +77,48 @@ class Classification(_Model):
     problem_type: ProblemType
 
 
+class Search(_Model):
+    """How tokens are chosen, under the names and with the meanings of transformers' generation_config.json."""
+
+    max_length: PositiveInt  # tokens, the start token included
+    min_length: NonNegativeInt = 0
+    num_beams: PositiveInt = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    do_sample: bool = False
+    temperature: PositiveFloat = 1.0
+    top_k: NonNegativeInt = 50  # 0: all
+    top_p: float = Field(1.0, gt=0, le=1)
+    repetition_penalty: PositiveFloat = 1.0
+    no_repeat_ngram_size: NonNegativeInt = 0
+    suppress_tokens: tuple[NonNegativeInt, ...] = ()
+    begin_suppress_tokens: tuple[NonNegativeInt, ...] = ()
+    forced_bos_token_id: NonNegativeInt | None = None
+    forced_eos_token_id: NonNegativeInt | None = None
+
+
+class Generation(_Model):
+    """How a decoder writes text, one token at a time.
+
+    Its graphs: the one of role `start` computes what the decoder's cross attention reads of each clip, once; the one of
+    role `step` advances every row by a token. `engines.generation` says what goes in and comes out.
+    """
+
+    tokenizer: FileName  # of the `tokenizers` library
+    tokenizer_sha256: Sha256
+    layers: PositiveInt  # of the decoder
+    heads: PositiveInt
+    head_size: PositiveInt
+    vocabulary_size: PositiveInt
+    start_token: NonNegativeInt
+    eos_tokens: tuple[NonNegativeInt, ...]
+    pad_token: NonNegativeInt
+    skipped: tuple[NonNegativeInt, ...]  # special tokens, which never reach the text
+    clean_up_spaces: bool  # " ." -> "." and such, as the checkpoint's tokenizer does
+    languages: dict[str, NonNegativeInt] = {}  # the token that is forced to be the first of each language
+    search: Search  # what the checkpoint asks for where a request says nothing
+
+
 class Graph(_Model):
     """One executable form of the engine.
 
@@ -84,7 +126,8 @@ class Graph(_Model):
     abs difference over valid frames / max abs of the reference, absolute where that is below 1e-3.
     """
 
-    name: FileName  # the precision, and `.layersN` for a truncated graph
+    name: FileName  # the precision, and `.layersN` for a truncated graph, `.start` and `.step` for a decoder's
+    role: Literal["encode", "start", "step"] = "encode"
     precision: Precision
     runtime: Literal["onnxruntime"]
     file: FileName
@@ -122,6 +165,8 @@ class Manifest(_Model):
     outputs: tuple[Output, ...]
     ctc: Ctc | None = None
     classification: Classification | None = None
+    generation: Generation | None = None
+    variant: str | None = None  # a named departure from what transformers computes, never the default
     graphs: tuple[Graph, ...]
     golden: Golden
     created: dict[str, str]  # versions of what exported it
@@ -161,8 +206,8 @@ class Manifest(_Model):
             yield f"min_samples {self.min_samples} is above max_samples {self.max_samples}"
         if self.ctc and max(self.ctc.blank, *self.ctc.skipped, 0) >= len(self.ctc.vocabulary):
             yield f"ctc: blank or skipped is no id of the {len(self.ctc.vocabulary)} of the vocabulary"
-        if "transcribe" in self.tasks and self.ctc is None:
-            yield "the task transcribe needs ctc"
+        if "transcribe" in self.tasks and (self.ctc is None) == (self.generation is None):
+            yield "the task transcribe needs either ctc or generation"
         if "classify" in self.tasks and self.classification is None:
             yield "the task classify needs classification"
 

@@ -77,8 +77,9 @@ def replay(session: Session, folder: Path, manifest: Manifest, graph: Graph) -> 
     golden = read_golden(folder, manifest)
     clips = [clip for clip, _ in golden]
     try:
-        alone = [run_batch(session, manifest, [clip], outputs)[0] for clip in clips]
-        batch = alone if graph.max_rows == 1 else run_batch(session, manifest, clips, outputs, padding=float("nan"))
+        specs = [manifest.output(name) for name in outputs]
+        alone = [run_batch(session, [clip], specs)[0] for clip in clips]
+        batch = alone if graph.max_rows == 1 else run_batch(session, clips, specs, padding=float("nan"))
     except Exception as problem:  # a runtime's exceptions share no base class but Exception
         raise EngineInvalidError(
             f"{folder / graph.file} fails on the golden clips ({first_line(problem)}); "

@@ -24,6 +24,14 @@ class Reference(Protocol):
 
 
 @dataclass(frozen=True)
+class Options:
+    """What the user chose beyond the checkpoint itself."""
+
+    attentions: bool = False  # the attention probabilities of each layer, as `attentions.N`
+    variant: str | None = None  # a named departure from what transformers computes
+
+
+@dataclass(frozen=True)
 class Exportable:
     """What a family makes of a checkpoint."""
 
@@ -34,6 +42,7 @@ class Exportable:
     tasks: tuple[Task, ...]
     sample_rate: int
     min_samples: int
+    max_samples: int | None  # the longest clip that the model takes; None where only memory bounds it
     preprocessor: dict[str, bool | int | float | str | None]
     hidden_size: int
     num_layers: int

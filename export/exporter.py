@@ -6,6 +6,7 @@ import hashlib
 import math
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,21 +15,26 @@ from importlib.metadata import version
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from engines import runtimes
 from engines.batch import Clip, run_batch
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest, Output
+from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest, Output, Task
 from engines.runtimes import RuntimeOptions
 from engines.verify import Check, bound, proved, replay
 from export import checkpoint as checkpoints
 from export import families, parity, trace
 from export.errors import ExportError, ParityError, UnsupportedError
-from export.exportable import Exportable
+from export.exportable import Exportable, Options
 
 PRECISION = "fp32"
 PARTIAL = ".partial-"  # begins the name of a folder that is being written; `engines.repository` does not look at it
+# What an engine can compute, where the checkpoint has it. Attention probabilities grow with the square of the length
+# and take a slower path than the fused one, so they are there only for those who ask.
+OUTPUTS = ("embeddings", "pooled", "logits", "hidden_states", "attentions")
+DEFAULT_OUTPUTS = OUTPUTS[:-1]
 Progress = Callable[[str], None]
 
 
@@ -38,6 +44,8 @@ def export(
     *,
     revision: str | None = None,
     target_lang: str | None = None,
+    variant: str | None = None,
+    outputs: Sequence[str] = DEFAULT_OUTPUTS,
     layers: Sequence[int] = (),
     max_seconds: float = 60.0,
     force: bool = False,
@@ -45,10 +53,13 @@ def export(
 ) -> Engine:
     """Export the checkpoint `source`, a folder or a hub id, into the folder `output` (default models/NAME).
 
-    `layers` asks for graphs that stop after so many encoder layers. The folder appears under its name when all of it
-    is written and verified, so that a killed export leaves nothing that loads; an existing one is kept unless `force`.
-    With `force`, a kill between the two renames at the very end leaves nothing at `output`, but both engines whole
-    beside it: the old one in `.partial-old-*/NAME`, the new one in `.partial-NAME-*`; rename either to `output`.
+    `outputs` names what to keep of `OUTPUTS`; a task whose output is left out is not served. `layers` asks for graphs
+    that stop after so many encoder layers. `variant` is a named departure from what transformers computes.
+
+    The folder appears under its name when all of it is written and verified, so that a killed export leaves nothing
+    that loads; an existing one is kept unless `force`. With `force`, a kill between the two renames at the very end
+    leaves nothing at `output`, but both engines whole beside it: the old one in `.partial-old-*/NAME`, the new one in
+    `.partial-NAME-*`; rename either to `output`.
     Raises ExportError, or EngineError where a graph that was written does not load or run.
     """
     if not 0 < max_seconds < math.inf:
@@ -58,12 +69,12 @@ def export(
     output = output or Path("models") / checkpoint.name
     with _writing(output):
         _check_replaceable(output, force)
-    exportable = families.build(checkpoint)
+    exportable = _build(checkpoint, Options("attentions" in outputs, variant), outputs)
     layers = sorted(set(layers))
     for layer in layers:
         if not 0 <= layer < exportable.num_layers:
             raise UnsupportedError(f"--layers {layer}: the encoder has the layers 0 to {exportable.num_layers - 1}")
-    max_samples = round(max_seconds * exportable.sample_rate)
+    max_samples = min(round(max_seconds * exportable.sample_rate), exportable.max_samples or sys.maxsize)
     if max_samples < exportable.min_samples:
         shortest = exportable.min_samples / exportable.sample_rate
         raise ExportError(f"--max-seconds {max_seconds}: the shortest clip that the encoder takes has {shortest} s")
@@ -71,7 +82,7 @@ def export(
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{output.name}-", dir=output.parent))
         try:
-            checks = _write(partial, checkpoint, exportable, layers, max_samples, progress)
+            checks = _write(partial, checkpoint, exportable, variant, layers, max_samples, progress)
             engine = Engine(partial)
             _make_readable(partial)
             _replace(partial, output, force)
@@ -80,6 +91,45 @@ def export(
             raise
     engine.folder, engine.name, engine.checks = output, output.name, checks
     return engine
+
+
+def _build(checkpoint: checkpoints.Checkpoint, options: Options, wanted: Sequence[str]) -> Exportable:
+    """Make the exportable, with those of its outputs that are `wanted` and the tasks that these allow."""
+    if unknown := sorted(set(wanted) - set(OUTPUTS)):
+        raise UnsupportedError(f"--outputs {unknown[0]}: it can be of {', '.join(OUTPUTS)}")
+    exportable = families.build(checkpoint, options)
+    kept = [index for index, spec in enumerate(exportable.outputs) if spec.name.partition(".")[0] in wanted]
+    tasks = tuple(task for task in exportable.tasks if _needed(task, exportable) in {None, *wanted})
+    if not tasks:
+        raise UnsupportedError(f"--outputs {','.join(wanted)}: none of them serves a task of this checkpoint")
+    outputs = tuple(exportable.outputs[index] for index in kept)
+    timed = {spec.lengths for spec in outputs}
+    lengths = tuple(name for name in exportable.lengths if name in timed)
+    first = len(exportable.outputs)
+    kept += [first + index for index, name in enumerate(exportable.lengths) if name in timed]
+    return replace(
+        exportable, module=_Chosen(exportable.module, kept).eval(), outputs=outputs, lengths=lengths, tasks=tasks
+    )
+
+
+def _needed(task: Task, exportable: Exportable) -> str | None:
+    """Return the output that `task` is computed from; None where it has graphs of its own."""
+    if task == "encode":
+        return "embeddings"
+    return "logits" if exportable.ctc or exportable.classification else None
+
+
+class _Chosen(nn.Module):
+    """The outputs of a module at the places `kept`."""
+
+    def __init__(self, module: nn.Module, kept: Sequence[int]) -> None:
+        super().__init__()
+        self.module, self.kept = module, tuple(kept)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """Map waveform [batch, samples] and lengths [batch] to the chosen arrays."""
+        arrays = self.module(waveform, lengths)
+        return tuple(arrays[index] for index in self.kept)
 
 
 @contextmanager
@@ -110,6 +160,7 @@ def _write(
     folder: Path,
     checkpoint: checkpoints.Checkpoint,
     exportable: Exportable,
+    variant: str | None,
     layers: Sequence[int],
     max_samples: int,
     progress: Progress,
@@ -135,7 +186,7 @@ def _write(
         file = trace.save_truncated(folder, graphs[0].file, [*part, *exportable.lengths], name)
         graphs.append(_graph(folder, name, file, shared, part, layer))
     manifest = Manifest(
-        family=checkpoint.config.model_type,
+        family=families.find(checkpoint).name,
         tasks=exportable.tasks,
         checkpoint=Checkpoint(
             source=checkpoint.source,
@@ -154,6 +205,7 @@ def _write(
         outputs=exportable.outputs,
         ctc=exportable.ctc,
         classification=exportable.classification,
+        variant=variant,
         graphs=tuple(graphs),
         golden=golden.model_copy(update={"sha256": _sha256(folder / golden.file)}),
         created={name: version(name) for name in ("sonant", "torch", "transformers", "onnx-ir")}
@@ -175,7 +227,8 @@ def _checked(
     The bounds of the checks are those that a host that serves will have.
     """
     session = runtimes.find(graph.runtime).load(folder, graph, RuntimeOptions())
-    parity.check(run_batch(session, manifest, clips, graph.outputs), exportable.reference, clips)
+    rows = run_batch(session, clips, [manifest.output(name) for name in graph.outputs])
+    parity.check(rows, exportable.reference, clips)
     checks = replay(session, folder, manifest, graph)
     measured = graph.model_copy(update={"errors": {check.output: check.error for check in checks}})
     checks = [replace(check, bound=bound(measured, check.output)) for check in checks]

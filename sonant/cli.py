@@ -38,6 +38,13 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--output", type=Path, help="the engine's folder (default: models/NAME)")
     parser.add_argument("--revision", help="branch, tag or commit of the hub repository")
     parser.add_argument("--target-lang", help="language of a checkpoint with attention adapters")
+    parser.add_argument("--variant", help="a named departure from what transformers computes; never needed")
+    parser.add_argument(
+        "--outputs",
+        type=_names,
+        metavar="NAME,NAME",
+        help="what it computes, of embeddings, pooled, logits, hidden_states, attentions (default: all but the last)",
+    )
     parser.add_argument(
         "--layers", type=_layers, default=(), metavar="N,N", help="also graphs that stop after N layers"
     )
@@ -49,7 +56,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _export(arguments: argparse.Namespace) -> int:
     from engines.errors import EngineError
     from export.errors import ExportError
-    from export.exporter import export
+    from export.exporter import DEFAULT_OUTPUTS, export
     from sonant.terminal import print_checks, steps
 
     try:
@@ -59,6 +66,8 @@ def _export(arguments: argparse.Namespace) -> int:
                 arguments.output,
                 revision=arguments.revision,
                 target_lang=arguments.target_lang,
+                variant=arguments.variant,
+                outputs=arguments.outputs or DEFAULT_OUTPUTS,
                 layers=arguments.layers,
                 max_seconds=arguments.max_seconds,
                 force=arguments.force,
@@ -136,6 +145,10 @@ def _layers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 4,8") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _seconds(text: str) -> float:

@@ -1,25 +1,45 @@
-"""One module per model family, each with a function `build`, and the table that finds it."""
+"""One module per model family, each with a function `build`, and the table that finds them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from export.checkpoint import Checkpoint
 from export.errors import UnsupportedError
-from export.exportable import Exportable
+from export.exportable import Exportable, Options
 from export.families import hubert
 
+
+@dataclass(frozen=True)
+class Family:
+    """A model family: its name, what makes its exportables, and the variants that it knows."""
+
+    name: str
+    build: Callable[[Checkpoint, Options], Exportable]
+    variants: tuple[str, ...] = ()
+
+
 # By `model_type` of config.json.
-FAMILIES: dict[str, Callable[[Checkpoint], Exportable]] = {
-    "hubert": hubert.build,
+FAMILIES = {
+    "hubert": Family("hubert", hubert.build),
 }
 
 
-def build(checkpoint: Checkpoint) -> Exportable:
-    """Make the exportable of `checkpoint`; UnsupportedError where its family or class is not exported."""
+def find(checkpoint: Checkpoint) -> Family:
+    """Return the family of `checkpoint`; UnsupportedError where Sonant does not export it."""
     model_type = checkpoint.config.model_type
     if model_type not in FAMILIES:
         raise UnsupportedError(
             f"{checkpoint.source} is a {model_type!r} model; Sonant exports {', '.join(sorted(FAMILIES))}"
         )
-    return FAMILIES[model_type](checkpoint)
+    return FAMILIES[model_type]
+
+
+def build(checkpoint: Checkpoint, options: Options | None = None) -> Exportable:
+    """Make the exportable of `checkpoint`; UnsupportedError where its family, class or an option is not exported."""
+    family, options = find(checkpoint), options or Options()
+    if options.variant is not None and options.variant not in family.variants:
+        there = ", ".join(family.variants) or "none"
+        raise UnsupportedError(f"--variant {options.variant}: {checkpoint.source} has the variants: {there}")
+    return family.build(checkpoint, options)

@@ -6,7 +6,7 @@ from typing import Any
 
 from engines.manifest import Task
 from export.checkpoint import Checkpoint
-from export.exportable import Exportable
+from export.exportable import Exportable, Options
 from export.speech.config import SpeechEncoderConfig
 from export.speech.model import export_speech_model
 
@@ -17,9 +17,9 @@ TASKS: dict[str, tuple[Task, ...]] = {
 }
 
 
-def build(checkpoint: Checkpoint) -> Exportable:
+def build(checkpoint: Checkpoint, options: Options) -> Exportable:
     """Make the exportable of a HuBERT checkpoint."""
-    return export_speech_model(checkpoint, TASKS, encoder_config(checkpoint.config))
+    return export_speech_model(checkpoint, options, TASKS, encoder_config(checkpoint.config))
 
 
 def encoder_config(config: Any) -> SpeechEncoderConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from engines.manifest import Classification, Ctc, Output, ProblemType, Task
+from engines.manifest import Classification, Ctc, Output, Task
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnsupportedError
-from export.exportable import Exportable
+from export.exportable import Exportable, Options
 from export.frontends import Waveform
+from export.labels import classification_of
 from export.masking import masked_mean
 from export.speech.config import SpeechEncoderConfig
 from export.speech.encoder import SpeechEncoder
@@ -113,7 +114,7 @@ class SpeechReference:
 
 
 def export_speech_model(
-    checkpoint: Checkpoint, tasks: Mapping[str, tuple[Task, ...]], config: SpeechEncoderConfig
+    checkpoint: Checkpoint, options: Options, tasks: Mapping[str, tuple[Task, ...]], config: SpeechEncoderConfig
 ) -> Exportable:
     """Make the exportable of a checkpoint whose class is one of `tasks`."""
     architecture = checkpoint.architecture
@@ -154,6 +155,7 @@ def export_speech_model(
         tasks=tasks[architecture],
         sample_rate=extractor.sampling_rate,
         min_samples=config.min_samples,
+        max_samples=None,
         preprocessor={"do_normalize": extractor.do_normalize, "sampling_rate": extractor.sampling_rate},
         hidden_size=config.hidden_size,
         num_layers=config.num_layers,
@@ -201,18 +203,6 @@ def load_state(module: SpeechModel, original: Any) -> None:
             state[f"head.{key}"] = tensor
     state.pop("encoder.masked_spec_embed", None)  # what training puts in place of masked frames
     module.load_state_dict(state, strict=True)
-
-
-def classification_of(config: Any) -> Classification:
-    """Return the labels and the problem type, inferred as transformers does where the configuration is silent."""
-    ids = sorted(config.id2label)
-    if not ids or ids != list(range(len(ids))):
-        raise CheckpointError(f"config.json: the ids of id2label must be 0, 1, 2 and so on, not {ids[:9]}")
-    inferred: ProblemType = "regression" if len(ids) == 1 else "single_label_classification"
-    problem = config.problem_type or inferred
-    if problem not in get_args(ProblemType):
-        raise CheckpointError(f"config.json: problem_type {problem!r} is none of {', '.join(get_args(ProblemType))}")
-    return Classification(labels=tuple(str(config.id2label[index]) for index in ids), problem_type=problem)
 
 
 def _frames(name: str, size: int, config: SpeechEncoderConfig) -> Output:

@@ -11,13 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import HubertForCTC
@@ -29,61 +26,23 @@ from engines.verify import Check, error
 from export import checkpoint as checkpoints
 from export import families
 from export.errors import CheckpointError, ExportError, ParityError, UnsupportedError
-from export.exportable import Exportable
+from export.exportable import Exportable, Options
 from export.exporter import export
-from export.parity import TOLERANCE, worst_excess
-from tests.export.test_hubert import ARCHITECTURES, configurations, longest
+from export.parity import TOLERANCE
+from tests.export.exactness import assert_engine_exact
 from tests.support import make_checkpoint, noise, write_tokenizer
 
 
-def assert_engine_exact(engine: Engine, checkpoint: Path, lengths: list[int]) -> None:
-    """The engine equals transformers on each clip alone, and itself in one padded batch."""
+def assert_exact(engine: Engine, checkpoint: Path, lengths: list[int]) -> None:
     reference = families.build(checkpoints.resolve(str(checkpoint))).reference
-    outputs = [output.name for output in engine.manifest.outputs]
-    clips = [noise(length, seed=length) for length in lengths]
-    for clip, together in zip(clips, engine.run(clips, outputs), strict=True):
-        (alone,) = engine.run([clip], outputs)
-        name, found, bound = worst_excess(alone, reference, clip)
-        assert found <= bound, f"{name}, {len(clip)} samples"
-        name, found, bound = worst_excess(together, reference, clip, truth=alone)
-        assert found <= bound, f"{name}, {len(clip)} samples, in a batch"
+    assert_engine_exact(engine, reference, [noise(length, seed=length) for length in lengths])
 
 
 @pytest.mark.parametrize("name", ["tiny-base", "tiny-ctc", "tiny-classifier"])
 def test_engine_computes_what_transformers_computes(models: Path, checkpoints: Path, name: str) -> None:
     engine = Engine(models / name)
     shortest = engine.manifest.min_samples
-    assert_engine_exact(engine, checkpoints / name, [shortest, shortest + 1, 1601, 16000, 48123])
-
-
-@pytest.mark.parametrize(
-    ("architecture", "config"),
-    [
-        (
-            "HubertForCTC",
-            {"feat_extract_norm": "layer", "conv_bias": True, "hidden_act": "quick_gelu", "num_conv_pos_embeddings": 7},
-        ),
-        ("HubertForSequenceClassification", {"conv_pos_batch_norm": True, "do_normalize": False, "num_labels": 1}),
-    ],
-    ids=["layer norms, biases", "batch norm, regression"],
-)
-def test_further_configurations(tmp_path: Path, architecture: str, config: dict[str, Any]) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", architecture, seed=5, **config)
-    engine = export(str(checkpoint), tmp_path / "engine")
-    assert_engine_exact(engine, checkpoint, [engine.manifest.min_samples, 3210, 20000])
-
-
-@pytest.mark.slow
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_random_configurations(tmp_path: Path, data: st.DataObject) -> None:
-    architecture = data.draw(st.sampled_from(ARCHITECTURES))
-    config = data.draw(configurations())
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", architecture, **config)
-    engine = export(str(checkpoint), tmp_path / "engine", layers=range(config["num_hidden_layers"]), force=True)
-    shortest = engine.manifest.min_samples
-    lengths = data.draw(st.lists(st.integers(shortest, longest(config, shortest)), min_size=2, max_size=2))
-    assert_engine_exact(engine, checkpoint, [shortest, *lengths])
+    assert_exact(engine, checkpoints / name, [shortest, shortest + 1, 1601, 16000, 48123])
 
 
 def test_manifest_says_what_serving_needs(models: Path) -> None:
@@ -245,8 +204,8 @@ def test_a_graph_that_is_wrong_is_not_written(tmp_path: Path, monkeypatch: pytes
     """Even if the comparison with transformers is left out, its replay fails, before there is an engine.json."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
 
-    def build(source: checkpoints.Checkpoint) -> Exportable:
-        exportable = families.FAMILIES["hubert"](source)
+    def build(source: checkpoints.Checkpoint, options: Options) -> Exportable:
+        exportable = families.FAMILIES["hubert"].build(source, options)
         exportable.module.get_parameter("encoder.encoder.layer_norm.weight").data *= 1.001
         return exportable
 
