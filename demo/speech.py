@@ -1,13 +1,14 @@
 """Speech for the demonstration: espeak-ng speaks the sentences of the grammar in many voices.
 
-Three splits that share no text: `train`, `dev` (read while training) and `test` (read once, by the evaluation). The
-voices of `dev` and of `test` are espeak-ng variants, that is timbres, that no training clip has in any accent.
+Three splits that share no text: `train`, `dev` (read while training) and `test` (read once, by the evaluation). Nor do
+they share a voice: `demo.voices` says who speaks in which.
 """
 
 import io
 import json
 import random
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,28 +19,9 @@ import soxr
 from rich.progress import track
 
 from demo.sentences import Sentence, distinct, sentences
+from demo.voices import DEV_VARIANTS, TEST_VARIANTS, Voice, draw_training_voice, draw_voice, espeak_arguments
 
 SAMPLE_RATE = 16000
-ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
-_TRAIN = """m1 m3 m4 m6 m7 m8 f1 f4 Alex Andy antonio benjamin boris caleb ed edward gene Henrique Hugo john Marco max
-michel miguel mike pablo paul pedro quincy rob sandro shelby travis Zac anika Annie Andrea aunty steph steph2 steph3
-grandma Denis"""
-TRAIN_VARIANTS = tuple(_TRAIN.split())
-DEV_VARIANTS = ("m5", "victor", "f5", "belinda")
-TEST_MEN, TEST_WOMEN = ("m2", "Michael", "robert", "david"), ("f3", "linda", "Alicia", "f2")
-TEST_VARIANTS = TEST_MEN + TEST_WOMEN
-
-
-@dataclass(frozen=True)
-class Voice:
-    """How a sentence is spoken. `gap` is espeak's: 10 ms between words; `speed` resamples, and so shifts formants."""
-
-    accent: str
-    variant: str
-    words_per_minute: int
-    pitch: int
-    gap: int
-    speed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,22 +47,12 @@ class Speech:
         return self.audio[clip.start : clip.start + clip.samples].astype(np.float32) / 32768
 
 
-def draw_voice(rng: random.Random, variants: tuple[str, ...], vary_speed: bool) -> Voice:
-    """Draw a voice. Gaps are mostly none or short, as people speak, and now and then long, as people dictate."""
-    gap = rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 5, 8))
-    speed = rng.uniform(0.9, 1.12) if vary_speed else 1.0
-    return Voice(
-        rng.choice(ACCENTS), rng.choice(variants), rng.randint(120, 210), rng.randint(30, 70), gap, round(speed, 3)
-    )
-
-
 def speak(text: str, voice: Voice) -> np.ndarray:
     """`text` as int16 [samples] at 16 kHz.
 
     Raises subprocess.CalledProcessError where espeak-ng refuses the voice.
     """
-    manner = f"-v {voice.accent}+{voice.variant} -s {voice.words_per_minute} -p {voice.pitch} -g {voice.gap}"
-    command = ["espeak-ng", *manner.split(), "--stdout", text]
+    command = ["espeak-ng", *espeak_arguments(voice), "--stdout", text]
     wave = subprocess.run(command, check=True, capture_output=True).stdout
     audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
     audio = soxr.resample(audio, rate * voice.speed, SAMPLE_RATE)
@@ -117,20 +89,34 @@ def split_sentences(split: str, count: int, seed: int) -> list[Sentence]:
 def synthesise(split: str, count: int, seed: int, cache: Path) -> Speech:
     """Speak a split once and keep it under `cache`; only `train` has a `count`."""
     name = f"train-{seed}-{count}" if split == "train" else f"{split}-{seed}"
-    audio_file, index_file = cache / f"{name}.npy", cache / f"{name}.json"
-    if index_file.exists():
-        clips = [Clip(**{**row, "voice": Voice(**row["voice"])}) for row in json.loads(index_file.read_text())]
-        return Speech(np.load(audio_file, mmap_mode="r"), clips)
-    cache.mkdir(parents=True, exist_ok=True)
     rng = random.Random(f"{split} {seed}")
-    variants = {"train": TRAIN_VARIANTS, "dev": DEV_VARIANTS}.get(split, TEST_VARIANTS)
-    pieces, clips, start = [], [], 0
-    for sentence in track(split_sentences(split, count, seed), f"speaking {split}"):
-        voice = draw_voice(rng, variants, vary_speed=split == "train")
-        piece = speak(with_prosody(sentence.text, rng), voice)
-        pieces.append(piece)
-        clips.append(Clip(sentence.text, sentence.intent, voice, start, len(piece)))
-        start += len(piece)
-    np.save(audio_file, np.concatenate(pieces))
-    index_file.write_text(json.dumps([asdict(clip) for clip in clips]))
+    spoken, tasks = split_sentences(split, count, seed), []
+    for sentence in spoken:
+        voice = draw_training_voice(rng) if split == "train" else draw_voice(rng, variants_of(split), vary_speed=False)
+        tasks.append((with_prosody(sentence.text, rng), voice))
+    return recorded(name, tasks, [(sentence.text, sentence.intent) for sentence in spoken], cache)
+
+
+def variants_of(split: str) -> tuple[str, ...]:
+    """List the held-out voices of `dev` or of a test."""
+    return DEV_VARIANTS if split == "dev" else TEST_VARIANTS
+
+
+def recorded(name: str, spoken: list[tuple[str, Voice]], labels: list[tuple[str, str]], cache: Path) -> Speech:
+    """Speak each text in its voice, or read `name` from `cache`; `labels` are the clips' texts and intents."""
+    audio_file, index_file = cache / f"{name}.npy", cache / f"{name}.json"
+    if not index_file.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        clips, pieces, start = [], [], 0
+        with ThreadPoolExecutor() as pool:
+            audio = pool.map(lambda task: speak(*task), spoken)
+            for piece, (_, voice), (text, intent) in track(
+                zip(audio, spoken, labels, strict=True), f"speaking {name}", total=len(spoken)
+            ):
+                pieces.append(piece)
+                clips.append(Clip(text, intent, voice, start, len(piece)))
+                start += len(piece)
+        np.save(audio_file, np.concatenate(pieces))
+        index_file.write_text(json.dumps([asdict(clip) for clip in clips]))
+    clips = [Clip(**{**row, "voice": Voice(**row["voice"])}) for row in json.loads(index_file.read_text())]
     return Speech(np.load(audio_file, mmap_mode="r"), clips)
