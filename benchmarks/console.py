@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import machine, models
+from benchmarks.recipes import RECIPES
 from benchmarks.record import Record, Run, write
 from engines.errors import EngineError
 from engines.verify import POLICY
@@ -23,7 +24,7 @@ from export.errors import ExportError
 from sonant.terminal import steps
 
 BOUND = POLICY["fp32"]  # beyond this error a result is wrong, and its time tells nothing
-MIN_WIDTH = 110  # columns that the tables need: in a narrower terminal a line breaks, but no figure is cut short
+MIN_WIDTH = 160  # columns that the tables need: in a narrower terminal a line breaks, but no figure is cut short
 
 
 class WrongResultError(RuntimeError):
@@ -44,7 +45,7 @@ def options(description: str, seconds: float) -> argparse.ArgumentParser:
     )
     subject = parser.add_mutually_exclusive_group()
     subject.add_argument(
-        "--model", choices=sorted(models.RECIPES), default="base", help="true-size HuBERT with random weights"
+        "--model", choices=sorted(RECIPES), default="hubert-base", help="true size, with random weights"
     )
     subject.add_argument("--checkpoint", help="a checkpoint instead: a folder or a hub id")
     parser.add_argument("--threads", type=positive, default=1, help="threads of every side")
@@ -92,9 +93,14 @@ def prepare(arguments: argparse.Namespace, layers: Sequence[int] = ()) -> tuple[
     with steps() as progress:
         subject = models.prepare(arguments.model, arguments.checkpoint, layers, arguments.cache, progress)
     torch.set_num_threads(arguments.threads)
-    run = Run(
-        model=subject.name,
-        parameters=subject.manifest.parameters,
+    return subject, describe_run(subject.name, subject.manifest.parameters, arguments, host)
+
+
+def describe_run(model: str, parameters: int, arguments: argparse.Namespace, host: machine.Machine) -> Run:
+    """Say what was measured, where and with what."""
+    return Run(
+        model=model,
+        parameters=parameters,
         threads=arguments.threads,
         seed=arguments.seed,
         date=datetime.now(UTC).date().isoformat(),
@@ -102,7 +108,6 @@ def prepare(arguments: argparse.Namespace, layers: Sequence[int] = ()) -> tuple[
         machine=host,
         versions=machine.versions(),
     )
-    return subject, run
 
 
 class Doing:

@@ -9,12 +9,10 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
+from benchmarks import recipes
 from benchmarks.machine import ROOT, versions
 from engines.batch import Clip
 from engines.engine import Engine
@@ -23,33 +21,6 @@ from engines.manifest import Manifest
 from engines.runtimes import RuntimeOptions
 from export import checkpoint as checkpoints
 from export.exporter import export
-
-# Configurations of published HuBERT checkpoints (facebook/hubert-base-ls960, facebook/hubert-large-ll60k). Time does
-# not depend on the weights, so these are random. `tiny` is for tests.
-RECIPES: dict[str, dict[str, Any]] = {
-    "base": {},
-    "large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "feat_extract_norm": "layer",
-        "conv_bias": True,
-        "do_stable_layer_norm": True,
-    },
-    "tiny": {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "conv_dim": (24, 24, 24),
-        "conv_kernel": (10, 8, 8),
-        "conv_stride": (5, 8, 8),
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 4,
-    },
-}
-WEIGHTS_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +50,7 @@ def prepare(
     Without `layers`: the front end alone, and a quarter, half and three quarters of the layers. An engine in the cache
     is used again unless the exporter, the versions or the checkpoint have changed. Raises ExportError or EngineError.
     """
-    found = checkpoints.resolve(checkpoint or str(_random(model, cache / "checkpoints", progress)))
+    found = checkpoints.resolve(checkpoint or str(recipes.make(model, cache / "checkpoints", progress)))
     total = found.config.num_hidden_layers
     wanted = {0, *(set(layers) or {total * quarter // 4 for quarter in (1, 2, 3)})}
     folder = cache / "engines" / f"{found.name}-{found.sha256[:12]}"
@@ -100,26 +71,6 @@ def clips(count: int, seconds: float, sample_rate: int, seed: int) -> list[Clip]
     time = np.arange(round(seconds * sample_rate)) / sample_rate
     swell = 1.0 + 0.8 * np.sin(2 * np.pi * 1.5 * time)
     return [(0.1 * swell * generator.standard_normal(time.size)).astype(np.float32) for _ in range(count)]
-
-
-def _random(model: str, folder: Path, progress: Callable[[str], None]) -> Path:
-    """Write the checkpoint of a recipe, unless it is there. The folder's name tells what it was made from."""
-    recipe = RECIPES[model]
-    made_from = hashlib.sha256(json.dumps([recipe, WEIGHTS_SEED, versions()]).encode()).hexdigest()
-    path = folder / made_from[:12] / model
-    if (path / "preprocessor_config.json").is_file():  # written last
-        return path
-    progress(f"Making a random checkpoint of HuBERT {model}")
-    torch.manual_seed(WEIGHTS_SEED)
-    network = HubertModel(HubertConfig(**recipe))
-    with torch.no_grad():
-        for parameter in network.parameters():  # biases begin at 0 and norms at 1, which would hide mistakes
-            parameter.add_(0.01 * torch.randn_like(parameter))
-    network.save_pretrained(path)
-    masked = network.config.feat_extract_norm == "layer"  # as the published checkpoints have it
-    extractor: Any = Wav2Vec2FeatureExtractor
-    extractor(do_normalize=True, return_attention_mask=masked).save_pretrained(path)
-    return path
 
 
 def _cached(folder: Path, key: str) -> Manifest | None:

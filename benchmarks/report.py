@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md, written from the recorded results: `python -m benchmarks.report`."""
+"""The tables of the READMEs, written from the recorded results: `python -m benchmarks.report`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,42 @@ from pydantic import ValidationError
 
 from benchmarks import record
 from benchmarks.machine import ROOT
-from benchmarks.record import Record, Run
+from benchmarks.record import Exports, Families, Latency, Layers, Record, Run
 
-RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "benchmarks" / "README.md"
+RESULTS = Path("benchmarks", "results")
+# Where the table of each kind of result stands.
+PAGES: dict[Path, tuple[type[Record], ...]] = {
+    Path("README.md"): (Families,),
+    Path("benchmarks", "README.md"): (Latency, Layers, Exports),
+}
 BEGIN, END = "<!-- results: written by `python -m benchmarks.report` -->", "<!-- results: end -->"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 where --check finds the tables out of date."""
-    parser = argparse.ArgumentParser(description="Write the recorded results into benchmarks/README.md.")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of JSON files")
-    parser.add_argument("--readme", type=Path, default=README, help="file with the two markers")
+    parser = argparse.ArgumentParser(description="Write the recorded results into the READMEs.")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables are out of date")
     arguments = parser.parse_args(argv)
-    old = arguments.readme.read_text(encoding="utf-8")
     try:
-        new = insert(old, read_all(arguments.results))
+        records = read_all(arguments.root / RESULTS)
+        pages = {arguments.root / page: kinds for page, kinds in PAGES.items()}
+        old = {page: page.read_text(encoding="utf-8") for page in pages}
+        new = {
+            page: insert(page, old[page], [record for record in records if isinstance(record, kinds)])
+            for page, kinds in pages.items()
+        }
     except ValueError as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
-    if arguments.check:
-        if new != old:
-            print(f"{arguments.readme} is out of date: run `python -m benchmarks.report`", file=sys.stderr)
-        return int(new != old)
-    arguments.readme.write_text(new, encoding="utf-8")
-    print(f"Wrote {arguments.readme}", file=sys.stderr)
-    return 0
+    stale = [page for page in pages if new[page] != old[page]]
+    for page in stale:
+        if arguments.check:
+            print(f"{page} is out of date: run `python -m benchmarks.report`", file=sys.stderr)
+        else:
+            page.write_text(new[page], encoding="utf-8")
+            print(f"Wrote {page}", file=sys.stderr)
+    return int(arguments.check and bool(stale))
 
 
 def read_all(results: Path) -> list[Record]:
@@ -51,12 +60,12 @@ def read_all(results: Path) -> list[Record]:
     return records
 
 
-def insert(text: str, records: Iterable[Record]) -> str:
-    """Return `text` with the sections of `records` between the markers. ValueError where it lacks them."""
+def insert(page: Path, text: str, records: Iterable[Record]) -> str:
+    """Return `text`, that of `page`, with the sections of `records` between the markers; ValueError without them."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the markers are missing: put {BEGIN} and {END} where the tables belong")
+        raise ValueError(f"{page}: the markers are missing: put {BEGIN} and {END} where the tables belong")
     sections = [section(each) for each in records] or ["Nothing has been recorded yet.\n"]
     return before + begin + "\n\n" + "\n".join(sections) + "\n" + end + after
 

@@ -16,6 +16,7 @@ from export import families
 from export.exportable import Exportable
 from export.exporter import export
 from export.parity import TOLERANCE
+from tests.conftest import Exported
 from tests.export.exactness import assert_engine_exact, assert_exact, run
 from tests.support import noise
 from tests.zoo import Kind, Specimen, kinds
@@ -106,20 +107,10 @@ def test_a_clip_without_a_frame_does_not_disturb_its_neighbours(edges: tuple[Kin
         assert all(np.isfinite(array).all() for array in row.values())
 
 
-@pytest.mark.parametrize(
-    ("kind", "specimen"),
-    [
-        pytest.param(kind, one, id=f"{kind.name}, {name}")
-        for kind in KINDS.values()
-        for name, one in kind.exports.items()
-    ],
-)
-def test_an_engine_computes_what_transformers_computes(tmp_path: Path, kind: Kind, specimen: Specimen) -> None:
-    exportable = build(tmp_path / "checkpoint", kind, specimen)
-    outputs = ("embeddings", "pooled", "logits", "hidden_states", *["attentions"] * specimen.options.attentions)
-    engine = export(
-        str(tmp_path / "checkpoint"), tmp_path / "engine", variant=specimen.options.variant, outputs=outputs
-    )
+@pytest.mark.parametrize("name", [f"{kind.name}, {name}" for kind in KINDS.values() for name in kind.exports])
+def test_an_engine_computes_what_transformers_computes(exports: Exported, name: str) -> None:
+    engine, options = exports.engine(name), exports.specimens[name].options
+    exportable = families.build(checkpoints.resolve(str(exports.checkpoint(name))), options)
     lengths = [exportable.min_samples, 3210, 20000]
     assert_engine_exact(engine, exportable.reference, [noise(length, seed=length) for length in lengths])
     assert max(max(graph.errors.values()) for graph in engine.manifest.graphs) <= TOLERANCE

@@ -1,0 +1,162 @@
+"""What it takes to export and to serve each true-size configuration: `python -m benchmarks.exports`.
+
+Export, verification and server are processes of their own, whose peak memory the system counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import soundfile
+
+from benchmarks import console, machine, models, recipes
+from benchmarks.record import Exported, Exports
+from engines.manifest import Manifest
+from sonant.terminal import steps
+
+GIB = 2**30
+CHOICES = tuple(name for name in recipes.RECIPES if name != "tiny")
+STARTED_WITHIN_SECONDS = 300.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Export, verify and serve each true-size configuration once.")
+    parser.add_argument("--models", type=console.numbers(str), default=CHOICES, metavar="NAME,NAME", help="which")
+    parser.add_argument("--length", type=float, default=10.0, help="of the clip that is served, in seconds")
+    parser.add_argument("--seed", type=int, default=0, help="of the clip")
+    parser.add_argument("--cache", type=Path, default=models.default_cache(), help="where checkpoints stay")
+    parser.add_argument("--output", type=Path, help="write the result as JSON, such as benchmarks/results/exports.json")
+    parser.set_defaults(threads=1)
+    arguments = parser.parse_args(argv)
+    if unknown := sorted(set(arguments.models) - set(recipes.RECIPES)):
+        parser.error(f"--models {unknown[0]}: it can be of {', '.join(recipes.RECIPES)}")
+    return console.main(measure, arguments)
+
+
+def measure(arguments: argparse.Namespace) -> Exports:
+    """Export, verify and serve each model; ValueError where one of them fails."""
+    host = machine.describe()
+    with steps() as progress:
+        cells = []
+        for name in arguments.models:
+            checkpoint = recipes.make(name, arguments.cache / "checkpoints", progress)
+            with tempfile.TemporaryDirectory(dir=arguments.cache) as folder:
+                progress(f"Exporting {name}")
+                cells.append(_measure(name, checkpoint, Path(folder), arguments))
+    return Exports(
+        run=console.describe_run("true sizes", sum(cell.parameters for cell in cells), arguments, host),
+        seconds=arguments.length,
+        cells=tuple(cells),
+    )
+
+
+def _measure(name: str, checkpoint: Path, folder: Path, arguments: argparse.Namespace) -> Exported:
+    engine = folder / name
+    exported = sonant(["export", str(checkpoint), "--output", str(engine)])
+    verified = sonant(["verify", str(engine), "--threads", str(arguments.threads)])
+    manifest = Manifest.read(engine)
+    first, second, peak = serve(folder, manifest, arguments)
+    size = sum(path.stat().st_size for path in engine.iterdir())
+    shutil.rmtree(engine)
+    return Exported(
+        model=name,
+        like=recipes.RECIPES[name].like,
+        architecture=manifest.checkpoint.architecture,
+        parameters=manifest.parameters,
+        export_seconds=exported.seconds,
+        export_peak_gib=exported.peak_gib,
+        verify_seconds=verified.seconds,
+        engine_bytes=size,
+        error=max(error for graph in manifest.graphs for error in graph.errors.values()),
+        ready_seconds=first,
+        request_seconds=second,
+        serve_peak_gib=peak,
+    )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process took."""
+
+    seconds: float
+    peak_gib: float
+
+
+def sonant(arguments: Sequence[str]) -> Usage:
+    """Run `sonant` with `arguments`; ValueError with what it said where it fails."""
+    with tempfile.TemporaryFile() as log:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sonant.cli", *arguments], stdout=log, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            log.seek(0)
+            raise ValueError(f"sonant {' '.join(arguments)} failed: {log.read().decode()[-500:]}")
+    return Usage(seconds, usage.ru_maxrss * 1024 / GIB)
+
+
+def serve(folder: Path, manifest: Manifest, arguments: argparse.Namespace) -> tuple[float, float, float]:
+    """Serve the engine in `folder` and encode one clip; return seconds until ready, of the request, and peak GiB."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "sonant.cli", "serve", "--models", str(folder), "--port", str(port)]
+    started = time.perf_counter()
+    process = subprocess.Popen([*command, "--threads", str(arguments.threads)], stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=STARTED_WITHIN_SECONDS) as client:
+            _wait(client, process)
+            ready = time.perf_counter() - started
+            clip = models.clips(1, arguments.length, manifest.sample_rate, arguments.seed)[0]
+            body = _flac(clip, manifest.sample_rate)
+            started = time.perf_counter()
+            answer = client.post(
+                "/v1/encode", params={"pooling": "mean"}, content=body, headers={"Content-Type": "audio/flac"}
+            )
+            request = time.perf_counter() - started
+            if answer.status_code != httpx.codes.OK:
+                raise ValueError(f"{folder.name}: /v1/encode answered {answer.status_code}: {answer.text[:300]}")
+    finally:
+        process.terminate()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return ready, request, usage.ru_maxrss * 1024 / GIB
+
+
+def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if client.get("/health/ready").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise ValueError("the server did not become ready")
+
+
+def _flac(clip: np.ndarray, sample_rate: int) -> bytes:
+    with tempfile.SpooledTemporaryFile() as file:
+        soundfile.write(file, clip, sample_rate, format="FLAC")
+        file.seek(0)
+        return file.read()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
