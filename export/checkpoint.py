@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,29 +14,31 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import ModelCard, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from yaml import YAMLError
 
 from engines.manifest import Ctc
+from export import hub
 from export.errors import CheckpointError, ExportError, UnsupportedError
-
-# What an export reads of a hub repository: no TensorFlow or Flax weights, no other languages' adapters.
-_CONFIGURATION = ("*.json", "*.txt", "*.model", "README.md")
-_SAFE_WEIGHTS, _PICKLED_WEIGHTS = "model*.safetensors", "pytorch_model*.bin"
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+from export.extract import Part
+from export.weights import Wanted, weight_files
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of a checkpoint on this machine, and where they came from."""
+    """The files of a checkpoint on this machine, and where they came from.
+
+    Of a hub repository, `snapshot`, the weights are downloaded when they are first asked for.
+    """
 
     folder: Path
     source: str
     revision: str | None
     target_lang: str | None = None
+    snapshot: hub.Snapshot | None = None
+    _read: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -72,7 +74,10 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over the names and contents of the files that were exported, sorted by name."""
+        """SHA-256 over the names and contents of the files that were exported, sorted by name.
+
+        Of the weights they are those that `weights` has returned so far, or all where it was not called.
+        """
         total = hashlib.sha256()
         for path in self._files():
             with _reading(path), path.open("rb") as file:
@@ -82,23 +87,42 @@ class Checkpoint:
 
     def _files(self) -> list[Path]:
         adapters = sorted(self.folder.glob(f"adapter.{self.target_lang}.*")) if self.target_lang else []
-        return sorted({*self.folder.glob("*.json"), *self._weights(), *adapters})
+        return sorted({*self.folder.glob("*.json"), *(self._read or self.weights()), *adapters})
 
-    def _weights(self) -> list[Path]:
-        return sorted(self.folder.glob(_SAFE_WEIGHTS)) or sorted(self.folder.glob(_PICKLED_WEIGHTS))
+    def weights(self, wanted: Wanted | None = None) -> list[Path]:
+        """Return the files of the weights, whole or in shards; of shards those with a tensor whose name is `wanted`.
+
+        Only these are downloaded. Raises CheckpointError where one is missing, before any is downloaded.
+        """
+        names = weight_files(self.folder, self._names(), wanted)
+        paths = [self.folder / name for name in names]
+        if self.snapshot is not None:
+            self.snapshot.fetch(names)
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise CheckpointError(f"{missing[0]} is missing: the weights as transformers saves them must be there")
+        self._read.update(paths)
+        return paths
+
+    def _names(self) -> set[str]:
+        """Return the names of the checkpoint's files, here or at the hub."""
+        return {path.name for path in self.folder.iterdir()} if self.snapshot is None else set(self.snapshot.files)
 
     def feature_extractor(self) -> Any:
         """Load the feature extractor with the checkpoint's settings."""
         with _reading(f"{self.folder / 'preprocessor_config.json'}, which says how audio is prepared,"):
             return AutoFeatureExtractor.from_pretrained(self.folder, trust_remote_code=False)
 
-    def model(self, architecture: str) -> PreTrainedModel:
-        """Load the weights in fp32, with the adapter of `target_lang`, ready for inference."""
+    def model(self, architecture: str, part: Part | None = None) -> PreTrainedModel:
+        """Load the weights in fp32, with the adapter of `target_lang`, ready for inference; or those of a `part`."""
         model_class = getattr(transformers, architecture)
         transformers.utils.logging.disable_progress_bar()  # it would break into ours
-        weights = ", ".join(path.name for path in self._weights()) or "model.safetensors"
+        files = self.weights(part.holds if part else None)
+        weights = ", ".join(path.name for path in files)
         with _reading(f"{self.folder}: a {architecture} of config.json with the weights of {weights}"):
-            model, report = model_class.from_pretrained(self.folder, dtype=torch.float32, output_loading_info=True)
+            given = {"config": part.config, "state_dict": part.read(files)} if part else {}
+            source = None if part else self.folder
+            model, report = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **given)
         missing = sorted(key for key in report["missing_keys"] if not self._is_elsewhere(key))
         if missing:
             raise CheckpointError(f"{self.folder} lacks weights of {architecture}: {', '.join(missing[:5])}")
@@ -113,12 +137,12 @@ class Checkpoint:
 
     def _load_adapter(self, model: Any) -> None:
         """Put the language's attention adapters and head into `model`."""
-        if getattr(model.config, "adapter_attn_dim", None) is None:
+        if not any(".adapter_layer." in key for key in model.state_dict()):
             raise UnsupportedError(f"{self.source} has no attention adapters, so it cannot take --target-lang")
         safe = self.folder / f"adapter.{self.target_lang}.safetensors"
         path = next((path for path in (safe, safe.with_suffix(".bin")) if path.is_file()), None)
         if path is None:
-            there = sorted({p.name.split(".")[1] for p in self.folder.glob("adapter.*.*")})
+            there = sorted({name.split(".")[1] for name in self._names() if fnmatchcase(name, "adapter.*.*")})
             raise CheckpointError(f"{safe} is missing; languages there: {', '.join(there) or 'none'}")
         expected = {key for key in model.state_dict() if ".adapter_layer." in key or key.startswith("lm_head.")}
         with _reading(path):
@@ -130,6 +154,11 @@ class Checkpoint:
             model.lm_head = torch.nn.Linear(width, size)
             model.config.vocab_size = size
             model.load_state_dict(state, strict=False)
+
+    def tokenizer(self) -> Any:
+        """Load the tokenizer with the checkpoint's settings."""
+        with _reading(f"{self.folder}: the tokenizer (tokenizer.json, or its vocabulary, and tokenizer_config.json)"):
+            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     def ctc(self, vocabulary_size: int) -> Ctc:
         """Describe how ids become text, from the checkpoint's tokenizer."""
@@ -165,41 +194,16 @@ class Checkpoint:
 
 
 def resolve(checkpoint: str, revision: str | None = None, target_lang: str | None = None) -> Checkpoint:
-    """Find `checkpoint`: a folder, or a hub id that is downloaded to huggingface_hub's cache.
-
-    Token, endpoint and offline mode are huggingface_hub's own (HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE). Raises
-    CheckpointError.
-    """
+    """Find `checkpoint`: a folder, or a hub id of which all but the weights is downloaded. Raises CheckpointError."""
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"--revision is for hub ids; {checkpoint} is a folder")
         return Checkpoint(folder, folder.resolve().name, None, target_lang)
-    if not _HUB_ID.fullmatch(checkpoint):
+    if not hub.is_id(checkpoint):
         raise CheckpointError(f"{checkpoint} is neither a folder nor a hub id")
-    snapshot = _download(checkpoint, revision, target_lang)
-    return Checkpoint(snapshot, checkpoint, snapshot.name, target_lang)
-
-
-def _download(checkpoint: str, revision: str | None, target_lang: str | None) -> Path:
-    wanted = [*_CONFIGURATION, *([f"adapter.{target_lang}.*"] if target_lang else [])]
-    try:
-        snapshot = Path(snapshot_download(checkpoint, revision=revision, allow_patterns=[*wanted, _SAFE_WEIGHTS]))
-        if not any(snapshot.glob(_SAFE_WEIGHTS)):
-            snapshot_download(checkpoint, revision=snapshot.name, allow_patterns=[_PICKLED_WEIGHTS])
-    except RepositoryNotFoundError:
-        raise CheckpointError(
-            f"{checkpoint} is neither a folder here nor a repository on the hub that this token may read "
-            "(set HF_TOKEN for a private or gated one)"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{checkpoint} is no folder here, and the hub cannot be reached or HF_HUB_OFFLINE is set; "
-            "it is not in the local cache either"
-        ) from None
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(f"{checkpoint} cannot be downloaded: {_beginning(error)}") from None
-    return snapshot
+    snapshot = hub.download(checkpoint, revision, target_lang)
+    return Checkpoint(snapshot.folder, checkpoint, snapshot.commit, target_lang, snapshot)
 
 
 @contextmanager

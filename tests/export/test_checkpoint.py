@@ -20,16 +20,6 @@ from export.checkpoint import resolve
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from tests.support import make_checkpoint, write_tokenizer
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def cache(folder: Path, hub: Path, name: str = "someone/speech") -> None:
-    """Lay `folder` out as huggingface_hub's cache holds a repository."""
-    repository = hub / f"models--{name.replace('/', '--')}"
-    shutil.copytree(folder, repository / "snapshots" / COMMIT)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -40,20 +30,6 @@ def test_a_folder_is_named_after_itself(folder: Path) -> None:
     checkpoint = resolve(str(folder))
     assert (checkpoint.source, checkpoint.name, checkpoint.revision) == ("speech", "speech", None)
     assert checkpoint.architecture == "HubertModel"
-
-
-def test_a_hub_id_comes_from_the_cache_when_offline(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = tmp_path / "hub"
-    cache(folder, hub)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    checkpoint = resolve("someone/speech")
-    assert (checkpoint.source, checkpoint.name, checkpoint.revision) == ("someone/speech", "speech", COMMIT)
-    assert resolve("someone/speech", revision=COMMIT).sha256 == checkpoint.sha256 == resolve(str(folder)).sha256
-    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE"):
-        resolve("someone/else")
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "a b", "", "../x y"])
