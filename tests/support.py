@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import HubertConfig, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
 LETTERS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz", "'"]
 SMALL: dict[str, Any] = {
@@ -42,15 +42,26 @@ def perturb(model: torch.nn.Module, seed: int, scale: float = 0.05) -> None:
 
 
 def make_checkpoint(folder: Path, architecture: str = "HubertModel", seed: int = 0, **settings: Any) -> Path:
-    """Write a checkpoint of `architecture` with random weights into `folder`; `settings` override `SMALL`."""
+    """Write a speech encoder's checkpoint with random weights into `folder`; `settings` override `SMALL`."""
     do_normalize = settings.pop("do_normalize", True)
     torch.manual_seed(seed)
-    model = getattr(transformers, architecture)(HubertConfig(**{**SMALL, **settings}))
+    model_class = getattr(transformers, architecture)
+    model = model_class(model_class.config_class(**{**SMALL, **settings}))
     perturb(model, seed)
     model.save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True).save_pretrained(folder)
     if architecture.endswith("ForCTC"):
         write_tokenizer(folder)
+    return folder
+
+
+def with_config(checkpoint: Path, folder: Path, **settings: Any) -> Path:
+    """Link the files of `checkpoint` into `folder`, with a config.json that says something else."""
+    for path in checkpoint.iterdir():
+        if path.name != "config.json":
+            (folder / path.name).symlink_to(path)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
     return folder
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from export.checkpoint import Checkpoint
 from export.errors import UnsupportedError
 from export.exportable import Exportable, Options
-from export.families import hubert
+from export.families import ast, hubert, sew, speech_encoder_decoder, usm, wav2vec2
+from export.head import add_head
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,13 @@ class Family:
 
 # By `model_type` of config.json.
 FAMILIES = {
+    "gemma3n": Family("usm", usm.build),
+    "gemma3n_audio": Family("usm", usm.build),
+    "audio-spectrogram-transformer": Family("ast", ast.build, (ast.CROPPED,)),
     "hubert": Family("hubert", hubert.build),
+    "sew": Family("sew", sew.build),
+    "speech-encoder-decoder": Family("speech_encoder_decoder", speech_encoder_decoder.build),
+    "wav2vec2": Family("wav2vec2", wav2vec2.build),
 }
 
 
@@ -42,4 +49,5 @@ def build(checkpoint: Checkpoint, options: Options | None = None) -> Exportable:
     if options.variant is not None and options.variant not in family.variants:
         there = ", ".join(family.variants) or "none"
         raise UnsupportedError(f"--variant {options.variant}: {checkpoint.source} has the variants: {there}")
-    return family.build(checkpoint, options)
+    exportable = family.build(checkpoint, options)
+    return add_head(exportable, options.head) if options.head else exportable

@@ -6,6 +6,14 @@ from torch import Tensor
 
 from export.speech.transformer import pieces
 
+# SEW has the parts of its feature projection in the model itself.
+MOVED = {
+    "layer_norm.weight": "feature_projection.layer_norm.weight",
+    "layer_norm.bias": "feature_projection.layer_norm.bias",
+    "feature_projection.weight": "feature_projection.projection.weight",
+    "feature_projection.bias": "feature_projection.projection.bias",
+}
+
 
 def adapt_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a transformers encoder's state dict as `SpeechEncoder` loads it: each tensor in the shape it has here."""
@@ -21,7 +29,7 @@ def adapt_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
         elif ".conv_layers." in key and key.endswith(".conv.weight"):
             adapted[key] = tensor[:, :, None, :]
         else:
-            adapted[key] = tensor
+            adapted[MOVED.get(key, key)] = tensor
     return adapted
 
 

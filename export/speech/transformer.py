@@ -25,6 +25,7 @@ class PositionalConv(nn.Module):
             config.hidden_size,
             config.hidden_size,
             config.positions_kernel,
+            config.squeeze,
             padding=config.positions_kernel // 2,
             groups=config.positions_groups,
         )
@@ -33,7 +34,10 @@ class PositionalConv(nn.Module):
         self.activation = ACT2FN[config.conv_activation]
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Map x [batch, frames, hidden], zero where `keep` [batch, frames, 1] is, to the positions to add."""
+        """Map x [batch, frames, hidden], zero where `keep` [batch, frames, 1] is, to the positions to add.
+
+        One for each frame, or for each group of frames where they are squeezed, and one for what is left over.
+        """
         if self.batch_norm is not None:
             x = self.batch_norm(x.transpose(1, 2)).transpose(1, 2) * keep
         x = self.conv(x.transpose(1, 2))
@@ -43,7 +47,7 @@ class PositionalConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention.
+    """Multi-head self-attention, with its probabilities for those who ask.
 
     The mask travels as one more component of every key, whose counterpart in the queries is 1. ONNX Runtime's fused
     kernel, which takes no mask, then computes masked attention, and no array of [frames, frames] is ever made: on a CPU
@@ -55,16 +59,21 @@ class Attention(nn.Module):
         width = config.hidden_size
         self.heads, self.head_size = config.num_heads, width // config.num_heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+        self.open = config.attentions
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Map x [batch, frames, hidden], with `bias` [batch, frames, 1] added to the scores of each key."""
+    def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map x [batch, frames, hidden], with `bias` [batch, frames, 1] added to the scores of each key.
+
+        The probabilities beside it are [batch, heads, frames, frames], a query's over all keys; None if not asked for.
+        """
         shape = (*x.shape[:2], self.heads, self.head_size)
         # Kernels want heads of a multiple of 8: zeros fill what the bias leaves.
         filled = (0, 8 - self.head_size % 8)
         query = F.pad(self.q_proj(x).view(shape) * self.head_size**-0.5, filled, value=1.0)
         key = torch.cat((self.k_proj(x).view(shape), self._components(bias, filled[1])), -1)
-        context = attend(query.flatten(2), key.flatten(2), self.v_proj(x), self.heads)
-        return self.out_proj(context)  # type: ignore[no-any-return]
+        parts = (query.flatten(2), key.flatten(2), self.v_proj(x))
+        context, probabilities = attend_openly(*parts, self.heads) if self.open else (attend(*parts, self.heads), None)
+        return self.out_proj(context), probabilities
 
     def _components(self, bias: Tensor, size: int) -> Tensor:
         """Return `bias` and zeros, [batch, frames, heads, size], for every head."""
@@ -82,8 +91,20 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
             shape=value.shape,
             version=1,
         )
-    query, key, value = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key, value))
+    query, key, value = (split_heads(x, heads) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).flatten(2)
+
+
+def attend_openly(query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Return what `attend` does, and the probabilities [batch, heads, frames, frames] of each query over all keys."""
+    query, key, value = (split_heads(x, heads) for x in (query, key, value))
+    probabilities = torch.softmax(query @ key.transpose(2, 3), -1)
+    return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Map x [batch, frames, heads x size] to [batch, heads, frames, size]."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -92,13 +113,13 @@ class FeedForward(nn.Module):
     A piece stays in the cache between its two products: 10 to 20 % less time on a CPU than the whole at once.
     """
 
-    def __init__(self, config: SpeechEncoderConfig) -> None:
+    def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
         super().__init__()
-        widths = [len(piece) for piece in pieces(torch.empty(config.intermediate_size))]
-        self.intermediate_dense = nn.ModuleList(nn.Linear(config.hidden_size, width) for width in widths)
-        self.intermediate_act_fn = ACT2FN[config.activation]
+        widths = [len(piece) for piece in pieces(torch.empty(intermediate_size))]
+        self.intermediate_dense = nn.ModuleList(nn.Linear(hidden_size, width) for width in widths)
+        self.intermediate_act_fn = ACT2FN[activation]
         self.output_dense = nn.ModuleList(
-            nn.Linear(width, config.hidden_size, bias=index == 0) for index, width in enumerate(widths)
+            nn.Linear(width, hidden_size, bias=index == 0) for index, width in enumerate(widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,24 +153,48 @@ class EncoderLayer(nn.Module):
         self.stable = config.stable_layer_norm
         self.attention = Attention(config)
         self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size, config.activation)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.adapter_layer: AttentionAdapter | None = None
-        if self.stable and config.adapter_dim is not None:  # transformers has no adapter in the other kind of layer
-            self.adapter_layer = AttentionAdapter(config.hidden_size, config.adapter_dim)
+        # transformers has no adapter in the other kind of layer.
+        if self.stable and config.attention_adapter_size is not None:
+            self.adapter_layer = AttentionAdapter(config.hidden_size, config.attention_adapter_size)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Map x [batch, frames, hidden] with the attention bias [batch, frames, 1]."""
+    def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map x [batch, frames, hidden] with the attention bias [batch, frames, 1]; the attention's probabilities."""
+        attended, probabilities = self.attention(self.layer_norm(x) if self.stable else x, bias)
+        x = x + attended
         if not self.stable:
-            x = self.layer_norm(x + self.attention(x, bias))
-            return self.final_layer_norm(x + self.feed_forward(x))  # type: ignore[no-any-return]
-        x = x + self.attention(self.layer_norm(x), bias)
+            x = self.layer_norm(x)
+            return self.final_layer_norm(x + self.feed_forward(x)), probabilities
         x = x + self.feed_forward(self.final_layer_norm(x))
-        return x if self.adapter_layer is None else x + self.adapter_layer(x)
+        return (x if self.adapter_layer is None else x + self.adapter_layer(x)), probabilities
+
+
+class Upsampling(nn.Module):
+    """Each squeezed frame -> the frames that it stands for."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.factor = config.squeeze
+        self.projection = nn.Linear(config.hidden_size, config.hidden_size * config.squeeze)
+        self.activation = ACT2FN[config.conv_activation]
+
+    def forward(self, x: Tensor, length: Tensor, frames: int) -> Tensor:
+        """Map x [batch, groups, hidden] with `length` valid groups to [batch, frames, hidden].
+
+        Zero for the valid frames that fill no group.
+        """
+        x = self.activation(self.projection(x)).reshape(x.shape[0], x.shape[1] * self.factor, x.shape[2])
+        x = F.pad(x, (0, 0, 0, self.factor - 1))[:, :frames]
+        return x * valid(frames, length * self.factor)[:, :, None].to(x.dtype)
 
 
 class Transformer(nn.Module):
-    """Positions and layers; keeps every hidden state."""
+    """Positions and layers; keeps every hidden state.
+
+    With `squeeze`, the layers run on means of so many frames each, and what comes out is upsampled again.
+    """
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
@@ -157,20 +202,38 @@ class Transformer(nn.Module):
         self.pos_conv_embed = PositionalConv(config)
         self.layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        self.squeeze = config.squeeze
+        self.upsample = Upsampling(config) if config.upsamples else None
 
-    def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Map x [batch, frames, hidden] to the last layer's output and the hidden states 0 to N."""
-        keep = valid(x.shape[1], length)[:, :, None].to(x.dtype)
-        bias = (1.0 - keep) * MASKED
+    def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+        """Map x [batch, frames, hidden] with `length` valid frames to the last layer's output, at the same frames.
+
+        And the hidden states 0 to N, the attention probabilities if asked for, and the valid frames of both.
+        """
+        frames = x.shape[1]
+        keep = valid(frames, length)[:, :, None].to(x.dtype)
         x = x * keep
-        x = x + self.pos_conv_embed(x, keep)
+        positions = self.pos_conv_embed(x, keep)
+        if self.squeeze > 1:
+            x = F.avg_pool1d(x.transpose(1, 2), self.squeeze).transpose(1, 2)
+            positions = positions[:, : x.shape[1]]
+            length = length // self.squeeze
+            keep = valid(x.shape[1], length)[:, :, None].to(x.dtype)
+        x = x + positions
+        bias = (1.0 - keep) * MASKED
         if not self.stable:
             x = self.layer_norm(x)
-        states = [x]
+        states, attentions = [x], []
         for layer in self.layers:
-            x = layer(x, bias)
+            x, probabilities = layer(x, bias)
             states.append(x)
-        return (self.layer_norm(x) if self.stable else x), states
+            if probabilities is not None:
+                attentions.append(probabilities)
+        if self.stable:
+            x = self.layer_norm(x)
+        if self.upsample is not None:
+            x = self.upsample(x, length, frames)
+        return x, states, attentions, length
 
 
 def pieces(features: Tensor, axis: int = 0) -> tuple[Tensor, ...]:

@@ -13,7 +13,8 @@ from export import families
 from export.exportable import Exportable
 from tests.export.exactness import assert_exact
 from tests.support import make_checkpoint, noise
-from tests.zoo.hubert import EDGES, TRUE_STRIDES
+from tests.zoo.hubert import KIND
+from tests.zoo.speech import TRUE_STRIDES
 
 
 def build(folder: Path, architecture: str, **config: Any) -> Exportable:
@@ -30,4 +31,4 @@ def test_layer_norms_at_every_length_around_the_stride_boundaries(tmp_path: Path
     config = TRUE_STRIDES | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
     exportable = build(tmp_path, "HubertForCTC", **config)
     assert exportable.min_samples == 400  # 0.025 s
-    assert_exact(exportable, [noise(length, seed=length) for length in EDGES])
+    assert_exact(exportable, [noise(length, seed=length) for length in KIND.edge_lengths])

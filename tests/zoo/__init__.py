@@ -46,6 +46,9 @@ class Kind:
 
 def kinds() -> dict[str, Kind]:
     """Return every family by its name."""
-    from tests.zoo import hubert
+    from tests.zoo import ast, hubert, sew, speech_encoder_decoder, usm, wav2vec2
 
-    return {kind.name: kind for kind in (hubert.KIND,)}
+    return {
+        kind.name: kind
+        for kind in (ast.KIND, hubert.KIND, sew.KIND, wav2vec2.KIND, usm.KIND, speech_encoder_decoder.KIND)
+    }
