@@ -29,6 +29,9 @@ MAX_CHANNELS = 64
 SAMPLE_RATES_HZ = range(1_000, 768_001)
 # Float files may exceed 1, by a factor 32768 where somebody forgot to scale. Far beyond, squares overflow float32.
 MAX_AMPLITUDE = 1e6
+LONGEST_AT_ONCE = (
+    "the longest that the model takes at once: longer clips are classified, or encoded to one vector, with windows=auto"
+)
 # Containers that state how many frames follow. Others estimate it, or are written to pipes that state nonsense.
 EXACT_FORMATS = frozenset({"FLAC"})
 # What libsndfile gives for a length that is not stated (SF_COUNT_MAX).
@@ -37,17 +40,23 @@ UNKNOWN_FRAMES = 2**63 - 1
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a clip must be: its sample rate in Hz, and its shortest and longest length in samples at that rate."""
+    """What a clip must be: its sample rate in Hz, and its shortest and longest length in samples at that rate.
+
+    `reason` says whose the longest is.
+    """
 
     sample_rate: int
     min_samples: int
     max_samples: int
+    reason: str = "the longest that the server takes"
 
     @classmethod
-    def of(cls, manifest: Manifest, max_seconds: float) -> Bounds:
-        """Return the bounds of an engine, with the server's own ceiling in seconds."""
+    def of(cls, manifest: Manifest, max_seconds: float, windowed: bool = False) -> Bounds:
+        """Return the bounds of an engine, with the server's own ceiling in seconds; only that, if it is `windowed`."""
         ceiling = int(max_seconds * manifest.sample_rate)
-        return cls(manifest.sample_rate, manifest.min_samples, min(manifest.max_samples, ceiling))
+        if windowed or ceiling < manifest.max_samples:
+            return cls(manifest.sample_rate, manifest.min_samples, ceiling)
+        return cls(manifest.sample_rate, manifest.min_samples, manifest.max_samples, LONGEST_AT_ONCE)
 
 
 class _Memory(io.BytesIO):
@@ -120,7 +129,7 @@ def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]
         frames += count
         if frames * bounds.sample_rate > bounds.max_samples * file.samplerate:
             longest = bounds.max_samples / bounds.sample_rate
-            raise AudioTooLongError(f"the audio is longer than {longest:g} s, the longest that the model takes")
+            raise AudioTooLongError(f"the audio is longer than {longest:g} s, {bounds.reason}")
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
             mono = block[:count].mean(axis=1)
         if not np.abs(mono).max() <= MAX_AMPLITUDE:  # false for NaN too

@@ -6,8 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
-Pooling = Literal["none", "mean", "max", "first"]
+Pooling = Literal["none", "mean", "max", "first", "model"]
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
+Windows = Annotated[
+    Literal["auto", "none"],
+    Field(
+        description="What happens to a clip that is longer than the model takes. auto: it is cut into windows, whose "
+        "scores or vectors are averaged by their lengths (with pooling max or first, the largest values or the first "
+        "vector are taken); none: it is refused."
+    ),
+]
+WindowCount = Annotated[PositiveInt, Field(description="Into how many windows the clip was cut; 1 if it was not.")]
 
 
 class Options(BaseModel):
@@ -25,7 +34,14 @@ class EncodeOptions(Options):
         NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)] | None,
         Field(description="One hidden state, or several; 0 is the encoder's input. Default: the last layer's output."),
     ] = None
-    pooling: Annotated[Pooling, Field(description="How the frames become one vector.")] = "none"
+    pooling: Annotated[
+        Pooling,
+        Field(
+            description="How the frames become one vector. model: as the model itself pools them, the mean if it has "
+            "no pooler. none: they stay, and a clip that is longer than the model takes is refused."
+        ),
+    ] = "none"
+    windows: Windows = "auto"
     normalize: Annotated[bool, Field(description="Scale each vector to length 1.")] = False
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="base64: of the little-endian float32 values, in C order.")
@@ -47,12 +63,38 @@ class EncodeOptions(Options):
 
 
 class TranscribeOptions(Options):
-    """Options of POST /v1/transcribe."""
+    """Options of POST /v1/transcribe.
+
+    A model either labels the frames (CTC), or writes the text token by token, which is what most of these are about.
+    """
 
     timestamps: Annotated[Literal["none", "word", "char"], Field(description="Only none is supported.")] = "none"
-    beams: Annotated[PositiveInt, Field(description="Only 1 is supported: the greedy path.")] = 1
+    beams: Annotated[
+        PositiveInt | None,
+        Field(description="Beginnings of the text that are kept at each token. Default: the checkpoint's; CTC has 1."),
+    ] = None
+    alternatives: Annotated[
+        PositiveInt | None,
+        Field(description="Return that many texts with their scores, best first: up to as many as there are beams."),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        Field(ge=0, allow_inf_nan=False, description="Above 0: tokens are drawn; 0: the best is taken."),
+    ] = None
+    top_k: Annotated[NonNegativeInt | None, Field(description="Draw from that many best tokens; 0: from all.")] = None
+    top_p: Annotated[
+        float | None, Field(gt=0, le=1, description="Draw from the best tokens that have this probability together.")
+    ] = None
+    seed: Annotated[
+        NonNegativeInt | None, Field(description="What is drawn for a clip is the same with the same seed.")
+    ] = None
+    max_tokens: Annotated[
+        PositiveInt | None, Field(description="The text ends after that many tokens. Default: the checkpoint's.")
+    ] = None
+    language: Annotated[
+        str | None, Field(description="Of the text, by a name that the model has. Default: the checkpoint's.")
+    ] = None
     hotwords: Annotated[str | list[str] | None, Field(description="Not supported.")] = None
-    language: Annotated[str | None, Field(description="Not supported.")] = None
     response_format: Annotated[
         Literal["json", "text"], Field(description="text: text/plain, one line for each clip.")
     ] = "json"
@@ -66,6 +108,7 @@ class ClassifyOptions(Options):
         ScoreFunction | None,
         Field(description="Default: none for regression, sigmoid for multi-label classification, else softmax."),
     ] = None
+    windows: Windows = "auto"
 
 
 class Usage(BaseModel):
@@ -93,6 +136,7 @@ class EmbeddingItem(BaseModel):
     shape: list[int]
     frame_rate: Annotated[float | None, Field(description="Frames per second; null without a time axis.")]
     duration: Annotated[float, Field(description="Of the clip, in seconds.")]
+    windows: WindowCount
 
 
 class EncodeAnswer(Answer):
@@ -100,6 +144,20 @@ class EncodeAnswer(Answer):
 
     object: Literal["list"]
     data: list[EmbeddingItem]
+
+
+class AlternativeItem(BaseModel):
+    """A text that may have been said."""
+
+    text: str
+    confidence: float | None
+    score: Annotated[
+        float,
+        Field(
+            description="What alternatives are ranked by: the sum of the tokens' log-probabilities, by their count to "
+            "the power of the checkpoint's length penalty."
+        ),
+    ]
 
 
 class TranscriptItem(BaseModel):
@@ -110,10 +168,16 @@ class TranscriptItem(BaseModel):
     confidence: Annotated[
         float | None,
         Field(
-            description="Geometric mean of the best token's probability over the frames that emit; null without text."
+            description="Geometric mean of the probabilities that the model gives to the tokens of the text: with CTC "
+            "over the frames that emit one, else with the token that ends the text; null without text."
         ),
     ]
     duration: float
+    language: Annotated[str | None, Field(description="As asked for.")] = None
+    tokens: Annotated[int | None, Field(description="How many the model wrote; absent with CTC.")] = None
+    alternatives: Annotated[list[AlternativeItem] | None, Field(description="If asked for; the first is `text`.")] = (
+        None
+    )
 
 
 class TranscribeAnswer(Answer):
@@ -136,6 +200,7 @@ class ClassificationItem(BaseModel):
     index: NonNegativeInt
     labels: list[LabelItem]
     duration: float
+    windows: WindowCount
 
 
 class ClassifyAnswer(Answer):

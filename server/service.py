@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from engines.batch import Clip, Row
 from server.audio import Bounds, decode
+from server.decoding.search import Hypothesis, Plan
 from server.errors import ApiError, RequestError
+from server.jobs import AnyJob, BatchJob, Job, Result, Timed, TimedT
 from server.models import Models, Served
-from server.scheduler import Job, Result
 from server.settings import Settings
+from server.windows import Window, cut
 
 T = TypeVar("T")
 
@@ -29,9 +32,23 @@ class Source:
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One clip's outputs, and its duration in seconds."""
+    """One clip's outputs, window by window, and its duration in seconds."""
 
-    row: Row
+    windows: Sequence[Window]
+    duration: float
+
+    @property
+    def row(self) -> Row:
+        """The outputs of a clip that was not windowed."""
+        [window] = self.windows
+        return window.row
+
+
+@dataclass(frozen=True)
+class ClipText:
+    """What may be said in one clip, best first, and its duration in seconds."""
+
+    hypotheses: Sequence[Hypothesis]
     duration: float
 
 
@@ -56,27 +73,60 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     async def run(
-        self, served: Served, outputs: Sequence[str], sources: Sequence[Source], timings: dict[str, float]
+        self,
+        served: Served,
+        outputs: Sequence[str],
+        sources: Sequence[Source],
+        timings: dict[str, float],
+        *,
+        windowed: bool = False,
+        reduce: Callable[[Row], Row] | None = None,
     ) -> list[ClipRow]:
         """Decode all sources, then run them; each gets its `outputs`. One bad source fails before anything runs.
+
+        A clip that is longer than the engine takes is refused, or cut into windows where it may be `windowed`. Of the
+        outputs of each window, what `reduce` makes of them is kept, lest those of a long clip fill the memory.
 
         `timings` receives the seconds of decoding with the wait for it, and over its clips the longest wait in the
         queue and the longest batch. Cancelling drops the clips that wait. Raises ApiError, with the
         `param` of the source at fault.
         """
         started = time.perf_counter()
+        manifest = served.engine.manifest
         async with self._decoding:
-            clips = await self._decode(served, sources)
+            clips = await self._decode(served, sources, windowed)
             timings["decode"] = time.perf_counter() - started
-            jobs = served.scheduler.submit(clips, outputs)
-        results = await _results(jobs, sources)
-        timings["queue"] = max(result.queue_seconds for result in results)
-        timings["inference"] = max(result.inference_seconds for result in results)
-        rate = served.engine.manifest.sample_rate
-        return [ClipRow(result.row, len(clip) / rate) for result, clip in zip(results, clips, strict=True)]
+            windows = [cut(clip, manifest.min_samples, manifest.max_samples) for clip in clips]
+            jobs = served.scheduler.submit([window for each in windows for window in each], outputs)
+        owners = [source for source, each in zip(sources, windows, strict=True) for _ in each]
+        results = await self._results(jobs, owners, reduce)
+        _note(timings, results)
+        done = iter(results)
+        rows = [[Window(next(done).row, len(window)) for window in each] for each in windows]
+        return [ClipRow(each, len(clip) / manifest.sample_rate) for each, clip in zip(rows, clips, strict=True)]
 
-    async def _decode(self, served: Served, sources: Sequence[Source]) -> list[Clip]:
-        bounds = Bounds.of(served.engine.manifest, self.settings.max_clip_seconds)
+    async def generate(
+        self, served: Served, plan: Plan, sources: Sequence[Source], timings: dict[str, float]
+    ) -> list[ClipText]:
+        """Decode all sources, then write about them by `plan`; timings and errors as of `run`.
+
+        Cancelling drops the clips that wait, and those that are written about before their next token.
+        """
+        started = time.perf_counter()
+        async with self._decoding:
+            clips = await self._decode(served, sources, windowed=False)
+            timings["decode"] = time.perf_counter() - started
+            jobs = served.scheduler.submit_generation(clips, plan)
+        try:
+            results = [await _result(job, source) for job, source in zip(jobs, sources, strict=True)]
+        finally:
+            _leave(jobs)
+        _note(timings, results)
+        rate = served.engine.manifest.sample_rate
+        return [ClipText(one.hypotheses, len(clip) / rate) for one, clip in zip(results, clips, strict=True)]
+
+    async def _decode(self, served: Served, sources: Sequence[Source], windowed: bool) -> list[Clip]:
+        bounds = Bounds.of(served.engine.manifest, self.settings.max_clip_seconds, windowed)
         loop = asyncio.get_running_loop()
         pending = [loop.run_in_executor(self._threads, _open_and_decode, source, bounds) for source in sources]
         try:
@@ -91,6 +141,21 @@ class Service:
             for future in pending:
                 future.cancel()
 
+    async def _results(
+        self, jobs: Sequence[BatchJob], sources: Sequence[Source], reduce: Callable[[Row], Row] | None
+    ) -> list[Result]:
+        """Await `jobs`; whatever ends the waiting, those that still wait are dropped."""
+        try:
+            results = []
+            for job, source in zip(jobs, sources, strict=True):
+                result = await _result(job, source)
+                if reduce is not None:
+                    result = replace(result, row=await self.offload(partial(reduce, result.row)))
+                results.append(result)
+            return results
+        finally:
+            _leave(jobs)
+
 
 def _open_and_decode(source: Source, bounds: Bounds) -> Clip | RequestError:
     """Return the clip, or what is wrong with it: nobody may be left to retrieve an exception."""
@@ -101,17 +166,20 @@ def _open_and_decode(source: Source, bounds: Bounds) -> Clip | RequestError:
         return error
 
 
-async def _results(jobs: Sequence[Job], sources: Sequence[Source]) -> list[Result]:
-    """Await `jobs`; whatever ends the waiting, those that still wait are dropped."""
-    try:
-        results = []
-        for job, source in zip(jobs, sources, strict=True):
-            outcome = await job.future
-            if isinstance(outcome, ApiError):
-                outcome.param = source.param
-                raise outcome
-            results.append(outcome)
-        return results
-    finally:
-        for job in jobs:
-            job.future.cancel()
+async def _result(job: Job[TimedT], source: Source) -> TimedT:
+    outcome = await job.future
+    if isinstance(outcome, ApiError):
+        outcome.param = source.param
+        raise outcome
+    return outcome
+
+
+def _leave(jobs: Sequence[AnyJob]) -> None:
+    """Drop the jobs that still wait or are written about; the others have their result."""
+    for job in jobs:
+        job.future.cancel()
+
+
+def _note(timings: dict[str, float], results: Sequence[Timed]) -> None:
+    timings["queue"] = max(result.queue_seconds for result in results)
+    timings["inference"] = max(result.inference_seconds for result in results)

@@ -28,7 +28,7 @@ async def classify(request: Request, service: ServiceDep, timings: TimingsDep) -
     async with read_inputs(request, ClassifyOptions, service) as inputs:
         served = service.models.resolve(inputs.options.model, "classify")
         task = Classify(served.engine.manifest, inputs.options)
-        rows = await service.run(served, task.outputs, inputs.sources, timings)
+        rows = await service.run(served, task.outputs, inputs.sources, timings, windowed=task.windowed)
         body = await service.offload(partial(render, served.engine.name, task, rows))
     return Response(body, media_type=JSON)
 
@@ -36,6 +36,12 @@ async def classify(request: Request, service: ServiceDep, timings: TimingsDep) -
 def render(model: str, task: Classify, rows: Sequence[ClipRow]) -> bytes:
     """Rank the labels of `rows` and return the answer's body."""
     data = [
-        {"index": index, "labels": task.result(clip.row), "duration": clip.duration} for index, clip in enumerate(rows)
+        {
+            "index": index,
+            "labels": task.result(clip.windows),
+            "duration": clip.duration,
+            "windows": len(clip.windows),
+        }
+        for index, clip in enumerate(rows)
     ]
     return to_json({"model": model, "data": data, "usage": usage(rows)})

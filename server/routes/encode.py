@@ -33,16 +33,22 @@ NPY, SAFETENSORS = "application/x-npy", "application/vnd.safetensors"
     openapi_extra=task_body(EncodeOptions),
 )
 async def encode(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
-    """Encode each clip; `Accept` chooses JSON, application/x-npy (one array) or application/vnd.safetensors."""
+    """Encode each clip; `Accept` chooses JSON, application/x-npy (one array) or application/vnd.safetensors.
+
+    The other two than JSON have the number of windows of each clip in the header X-Windows.
+    """
     media = negotiate(request.headers.get("accept", "*/*"))
     async with read_inputs(request, EncodeOptions, service) as inputs:
         options = inputs.options
         check_media(media, options, len(inputs.sources))
         served = service.models.resolve(options.model, "encode")
         task = Encode(served.engine.manifest, options)
-        rows = await service.run(served, task.outputs, inputs.sources, timings)
+        rows = await service.run(
+            served, task.outputs, inputs.sources, timings, windowed=task.windowed, reduce=task.reduce
+        )
         body = await service.offload(partial(render, media, served.engine.name, task, options, rows))
-    return Response(body, media_type=media)
+    windows = {} if media == JSON else {"X-Windows": ",".join(str(len(clip.windows)) for clip in rows)}
+    return Response(body, media_type=media, headers=windows)
 
 
 def negotiate(accept: str) -> str:
@@ -66,7 +72,7 @@ def check_media(media: str, options: EncodeOptions, clips: int) -> None:
 
 def render(media: str, model: str, task: Encode, options: EncodeOptions, rows: Sequence[ClipRow]) -> bytes:
     """Make the task's results of `rows` and encode them as `media`."""
-    results = [task.result(clip.row) for clip in rows]
+    results = [task.result(clip.windows) for clip in rows]
     if media == NPY:
         file = io.BytesIO()
         np.save(file, results[0][0].array)
@@ -76,7 +82,7 @@ def render(media: str, model: str, task: Encode, options: EncodeOptions, rows: S
             {tensor_name(index, one): _contiguous(one.array) for index, clip in enumerate(results) for one in clip}
         )
     data = [
-        item(index, one, clip.duration, options)
+        item(index, one, clip, options)
         for index, (clip, encodings) in enumerate(zip(rows, results, strict=True))
         for one in encodings
     ]
@@ -88,7 +94,7 @@ def tensor_name(index: int, encoding: Encoding) -> str:
     return str(index) if encoding.layer is None else f"{index}.layer{encoding.layer}"
 
 
-def item(index: int, encoding: Encoding, duration: float, options: EncodeOptions) -> dict[str, Any]:
+def item(index: int, encoding: Encoding, clip: ClipRow, options: EncodeOptions) -> dict[str, Any]:
     """Return one entry of `data`."""
     array = _contiguous(encoding.array)
     return {
@@ -98,7 +104,8 @@ def item(index: int, encoding: Encoding, duration: float, options: EncodeOptions
         "embedding": base64.b64encode(array.tobytes()).decode() if options.encoding_format == "base64" else array,
         "shape": array.shape,
         "frame_rate": encoding.frame_rate_hz,
-        "duration": duration,
+        "duration": clip.duration,
+        "windows": len(clip.windows),
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.batch import Row
 from engines.manifest import Manifest, ProblemType
 from server.errors import TaskNotSupportedError
 from server.schemas import ClassifyOptions, ScoreFunction
+from server.windows import Window, average
 
 # As transformers' audio classification pipeline chooses.
 DEFAULT_FUNCTION: dict[ProblemType, ScoreFunction] = {
@@ -39,10 +40,14 @@ class Classify:
         self._labels = manifest.classification.labels
         self._function = options.function or DEFAULT_FUNCTION[manifest.classification.problem_type]
         self._top_k = options.top_k
+        self.windowed = options.windows == "auto"
 
-    def result(self, row: Row) -> list[Label]:
-        """Return the `top_k` labels with the highest scores, best first; of equal ones the lower id first."""
-        values = scores(row["logits"], self._function)
+    def result(self, windows: Sequence[Window]) -> list[Label]:
+        """Return the `top_k` labels with the highest scores, best first; of equal ones the lower id first.
+
+        The scores of a clip are those of its windows, averaged.
+        """
+        values = average([scores(window.row["logits"], self._function) for window in windows], windows)
         best = np.argsort(-values, kind="stable")[: self._top_k]
         return [Label(self._labels[index], float(values[index])) for index in best]
 

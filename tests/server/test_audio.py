@@ -19,6 +19,7 @@ from server.errors import (
     AudioTruncatedError,
     AudioUndecodableError,
 )
+from tests.server.tasks.manifests import manifest
 
 RATE = 16_000
 BOUNDS = Bounds(RATE, 400, 30 * RATE)
@@ -109,6 +110,15 @@ def test_the_longest_clip_is_taken_and_one_frame_more_is_not(rate: int) -> None:
     assert decoded(encoded(speechlike(2, rate), rate), bounds).shape == (2 * RATE,)
     with pytest.raises(AudioTooLongError, match="longer than 2 s"):
         decoded(encoded(np.zeros((2 * rate + 1, 1), np.float32), rate), bounds)
+
+
+def test_whose_the_longest_is() -> None:
+    described = manifest()  # takes 0.025 to 30 s
+    assert Bounds.of(described, max_seconds=600).max_samples == 30 * RATE
+    assert "windows=auto" in Bounds.of(described, max_seconds=600).reason
+    for bounds, seconds in ((Bounds.of(described, 600, windowed=True), 600), (Bounds.of(described, 10), 10)):
+        assert bounds.max_samples == seconds * RATE
+        assert "the server takes" in bounds.reason
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20, 3e38])

@@ -1,131 +1,15 @@
 import asyncio
-import threading
-import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engines.batch import Clip, Row
+from engines.batch import Clip
 from engines.errors import EngineMismatchError
-from server.errors import ApiError, EngineFailedError, ModelNotReadyError, QueueFullError, ShuttingDownError
-from server.scheduler import Job, Limits, Named, Result, Scheduler, form_batch
-
-RATE = 100
-LIMITS = Limits(queue_seconds=1000, batch_seconds=10, max_padding=0.2)
-
-
-def clip(seconds: float, value: float = 1.0) -> Clip:
-    return np.full(round(seconds * RATE), value, np.float32)
-
-
-@dataclass
-class FakeEngine:
-    """Outputs are the clip's mean, times 2 for `b`. `b` and `c` come from graphs of their own."""
-
-    calls: list[tuple[list[int], tuple[str, ...]]] = field(default_factory=list)
-    fault: Callable[[Sequence[Clip]], None] = lambda clips: None
-    gate: threading.Event = field(default_factory=threading.Event)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.gate.set()
-
-    def graph_for(self, outputs: Iterable[str]) -> Named:
-        return SimpleNamespace(name="other" if "c" in outputs else "main")
-
-    def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
-        self.calls.append(([len(clip) for clip in clips], tuple(outputs)))
-        self.gate.wait(10)
-        time.sleep(self.seconds)
-        self.fault(clips)
-        factors = {"a": 1, "b": 2, "c": 3}
-        return [{name: np.array([clip.mean() * factors[name]]) for name in outputs} for clip in clips]
-
-    @property
-    def lengths(self) -> list[list[int]]:
-        return [lengths for lengths, _ in self.calls]
-
-
-def scheduled(
-    engine: FakeEngine, test: Callable[[Scheduler], Coroutine[Any, Any, None]], limits: Limits = LIMITS
-) -> None:
-    async def run() -> None:
-        scheduler = Scheduler("fake", engine, RATE, limits)
-        try:
-            await asyncio.wait_for(test(scheduler), 20)
-        finally:
-            engine.gate.set()
-            await scheduler.close()
-
-    asyncio.run(run())
-
-
-async def outcomes(jobs: Iterable[Job]) -> list[Result | ApiError]:
-    return [await job.future for job in jobs]
-
-
-def values(found: Iterable[Result | ApiError], name: str = "a") -> list[float]:
-    return [float(one.row[name][0]) for one in found if isinstance(one, Result)]
-
-
-async def occupied(engine: FakeEngine, scheduler: Scheduler) -> list[Job]:
-    """Submit a clip that holds the engine until its gate opens."""
-    engine.gate.clear()
-    jobs = scheduler.submit([clip(1)], ["a"])
-    while not engine.calls:  # noqa: ASYNC110  # they come from another thread
-        await asyncio.sleep(0.001)
-    return jobs
-
-
-def jobs_of(seconds: Iterable[float], graph: str = "main") -> list[Job]:
-    future: asyncio.Future[Result | ApiError] = asyncio.Future(loop=asyncio.new_event_loop())
-    future.get_loop().close()
-    return [Job(clip(one), frozenset({"a"}), graph, future) for one in seconds]
-
-
-def lengths_of(batch: Iterable[Job]) -> list[float]:
-    return [job.samples / RATE for job in batch]
-
-
-def test_the_oldest_takes_those_nearest_to_it_in_length() -> None:
-    waiting = jobs_of([2.0, 9.0, 2.1, 0.5, 1.9, 2.2])
-    assert lengths_of(form_batch(waiting, 7 * RATE, 0.2)) == [2.0, 2.1, 1.9]
-
-
-def test_a_clip_that_does_not_fit_does_not_keep_out_one_that_does() -> None:
-    waiting = jobs_of([2.0, 2.3, 1.6])
-    assert lengths_of(form_batch(waiting, 4 * RATE, 0.2)) == [2.0, 1.6]
-
-
-def test_padding_is_limited() -> None:
-    assert lengths_of(form_batch(jobs_of([2.0, 1.0]), 100 * RATE, 0.2)) == [2.0]
-    assert lengths_of(form_batch(jobs_of([2.0, 1.3]), 100 * RATE, 0.2)) == [2.0, 1.3]
-
-
-def test_the_oldest_goes_even_if_it_exceeds_the_budget() -> None:
-    assert lengths_of(form_batch(jobs_of([50.0, 1.0]), 10 * RATE, 0.2)) == [50.0]
-
-
-def test_a_batch_has_one_graph() -> None:
-    waiting = jobs_of([1.0]) + jobs_of([1.0], "other") + jobs_of([1.0])
-    assert [job.graph for job in form_batch(waiting, 10 * RATE, 0.2)] == ["main", "main"]
-
-
-@given(st.lists(st.floats(0.1, 20), min_size=1, max_size=60).map(jobs_of), st.floats(1, 100), st.floats(0, 0.9))
-def test_every_batch_keeps_the_limits(waiting: list[Job], budget_seconds: float, max_padding: float) -> None:
-    batch = form_batch(waiting, budget_seconds * RATE, max_padding)
-    assert batch[0] is waiting[0]
-    assert len(set(batch)) == len(batch)
-    if len(batch) > 1:
-        padded = max(job.samples for job in batch) * len(batch)
-        assert padded <= budget_seconds * RATE
-        assert 1 - sum(job.samples for job in batch) / padded <= max_padding + 1e-9
+from server.errors import EngineFailedError, ModelNotReadyError, QueueFullError, ShuttingDownError
+from server.jobs import BatchJob, Result
+from server.scheduler import Limits, Scheduler
+from tests.server.fakes import FakeEngine, clip, occupied, outcomes, scheduled, values
 
 
 def test_an_idle_engine_takes_a_clip_at_once() -> None:
@@ -203,7 +87,7 @@ def test_cancelled_clips_make_room_in_the_queue() -> None:
             job.future.cancel()
         scheduler.submit([clip(10)], ["a"])
 
-    scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2))
+    scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2, live_beams=8))
 
 
 def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back() -> None:
@@ -219,14 +103,14 @@ def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back() -> 
         assert caught.value.retry_after in (3, 4)  # 6 s at somewhat less than 2 s a second
         scheduler.submit([clip(5)], ["a"])
 
-    scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2))
+    scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2, live_beams=8))
 
 
 def test_an_empty_queue_takes_a_request_that_is_larger_than_it() -> None:
     async def test(scheduler: Scheduler) -> None:
         await outcomes(scheduler.submit([clip(30)] * 3, ["a"]))
 
-    scheduled(FakeEngine(), test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2))
+    scheduled(FakeEngine(), test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2, live_beams=8))
 
 
 def test_only_the_guilty_clip_of_a_batch_fails() -> None:
@@ -314,7 +198,7 @@ def test_random_cancellations_leave_every_survivor_its_own_result() -> None:
     engine = FakeEngine(seconds=0.0005)
 
     async def test(scheduler: Scheduler) -> None:
-        jobs: list[Job] = []
+        jobs: list[BatchJob] = []
         for value in range(400):
             jobs += scheduler.submit([clip(generator.uniform(0.1, 8), value)], ["a"])
             if generator.random() < 0.3:
@@ -325,5 +209,5 @@ def test_random_cancellations_leave_every_survivor_its_own_result() -> None:
             if not job.future.cancelled():
                 assert values([await job.future]) == [value]
 
-    scheduled(engine, test, Limits(queue_seconds=10_000, batch_seconds=20, max_padding=0.2))
+    scheduled(engine, test, Limits(queue_seconds=10_000, batch_seconds=20, max_padding=0.2, live_beams=8))
     assert max(len(lengths) for lengths in engine.lengths) > 1

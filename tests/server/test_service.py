@@ -9,14 +9,14 @@ import pytest
 
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
-from server.errors import AudioUndecodableError, EngineFailedError
+from server.errors import AudioTooLongError, AudioUndecodableError, EngineFailedError
 from server.models import Served
 from server.scheduler import Limits, Scheduler
 from server.service import Service, Source
 from server.settings import Settings
+from tests.server.fakes import FakeEngine
 from tests.server.process import noise, wav
 from tests.server.tasks.manifests import manifest
-from tests.server.test_scheduler import FakeEngine
 
 RATE = 16_000
 
@@ -40,7 +40,7 @@ def service(tmp_path: Path) -> Service:
 
 
 def served(engine: FakeWithManifest) -> Served:
-    limits = Limits(queue_seconds=1000, batch_seconds=1, max_padding=0.1)
+    limits = Limits(queue_seconds=1000, batch_seconds=1, max_padding=0.1, live_beams=8)
     return Served(cast(Engine, engine), Scheduler("fake", engine, RATE, limits))
 
 
@@ -56,6 +56,25 @@ def test_each_clip_gets_its_row_and_duration(service: Service, engine: FakeWithM
         assert [row.duration for row in rows] == [1, 2]
         assert set(timings) == {"decode", "queue", "inference"}
         assert min(timings.values()) >= 0
+
+    asyncio.run(run())
+
+
+def test_a_clip_that_may_be_windowed_is_cut_and_what_is_kept_of_each_window_comes_in_order(
+    service: Service, engine: FakeWithManifest
+) -> None:
+    async def run() -> None:
+        sources = [source(1, 0.25), source(70, 0.5, index=1)]
+        short, long = await service.run(
+            served(engine), ["a"], sources, {}, windowed=True, reduce=lambda row: {"b": 2 * row["a"]}
+        )
+        assert short.row["b"] == 0.5
+        assert [window.samples for window in long.windows] == [30 * RATE, 30 * RATE, 10 * RATE]
+        assert [float(window.row["b"][0]) for window in long.windows] == [1, 1, 1]
+        assert long.duration == 70
+        with pytest.raises(AudioTooLongError) as caught:
+            await service.run(served(engine), ["a"], sources, {})
+        assert caught.value.param == "file[1]"
 
     asyncio.run(run())
 

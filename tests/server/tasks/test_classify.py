@@ -5,13 +5,14 @@ from engines.manifest import ProblemType
 from server.errors import TaskNotSupportedError
 from server.schemas import ClassifyOptions, ScoreFunction
 from server.tasks.classify import Classify, Label, scores
+from server.windows import Window
 from tests.server.tasks.manifests import manifest
 
 LOGITS = np.array([0.5, 2.0, -1.0], np.float32)
 
 
 def classify(problem_type: ProblemType, options: ClassifyOptions) -> list[Label]:
-    return Classify(manifest(problem_type), options).result({"logits": LOGITS})
+    return Classify(manifest(problem_type), options).result([Window({"logits": LOGITS}, 16_000)])
 
 
 def test_the_best_come_first() -> None:
@@ -48,8 +49,22 @@ def test_large_logits_do_not_overflow(function: ScoreFunction) -> None:
 
 
 def test_equal_scores_keep_the_order_of_the_labels() -> None:
-    labels = Classify(manifest("regression"), ClassifyOptions()).result({"logits": np.zeros(3, np.float32)})
+    windows = [Window({"logits": np.zeros(3, np.float32)}, 16_000)]
+    labels = Classify(manifest("regression"), ClassifyOptions()).result(windows)
     assert [label.label for label in labels] == ["cat", "dog", "bird"]
+
+
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+def test_the_scores_of_windows_are_averaged_by_their_lengths(function: ScoreFunction) -> None:
+    windows = [Window({"logits": LOGITS}, 300), Window({"logits": -LOGITS}, 100)]
+    labels = Classify(manifest("regression"), ClassifyOptions(function=function)).result(windows)
+    expected = 0.75 * scores(LOGITS, function) + 0.25 * scores(-LOGITS, function)
+    assert [label.score for label in labels] == pytest.approx(sorted(expected, reverse=True))
+
+
+def test_long_clips_are_windowed_unless_that_is_refused() -> None:
+    assert Classify(manifest("regression"), ClassifyOptions()).windowed
+    assert not Classify(manifest("regression"), ClassifyOptions(windows="none")).windowed
 
 
 def test_a_model_without_labels() -> None:

@@ -3,10 +3,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.manifest import Ctc
-from server.errors import OptionNotSupportedError, TaskNotSupportedError
+from engines.manifest import Ctc, Generation, Search
+from server.decoding.search import Hypothesis, Plan
+from server.decoding.text import TextDecoder
+from server.errors import OptionError, OptionNotSupportedError, TaskNotSupportedError
 from server.schemas import TranscribeOptions
-from server.tasks.transcribe import Transcribe
+from server.settings import Settings
+from server.tasks.transcribe import Transcribe, Write, make_plan
+from tests.server.fakes import plan as any_plan
 from tests.server.tasks.manifests import manifest
 
 CTC = Ctc(vocabulary=("<pad>", "|", "a", "b"), blank=0, skipped=(0,), word_delimiter="|")
@@ -21,9 +25,21 @@ def test_the_logits_become_text() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"timestamps": "word"}, {"timestamps": "char"}, {"beams": 4}, {"hotwords": ["x"]}, {"language": "en"}],
+    [
+        {"timestamps": "word"},
+        {"timestamps": "char"},
+        {"beams": 4},
+        {"hotwords": ["x"]},
+        {"language": "en"},
+        {"temperature": 0.5},
+        {"top_k": 5},
+        {"top_p": 0.5},
+        {"seed": 0},
+        {"max_tokens": 10},
+        {"alternatives": 1},
+    ],
 )
-def test_what_does_not_exist_yet_is_refused_by_name(options: dict[str, Any]) -> None:
+def test_what_ctc_cannot_honour_is_refused_by_name(options: dict[str, Any]) -> None:
     [name] = options
     with pytest.raises(OptionNotSupportedError, match=name) as caught:
         Transcribe(manifest(ctc=CTC), TranscribeOptions.model_validate(options))
@@ -31,10 +47,97 @@ def test_what_does_not_exist_yet_is_refused_by_name(options: dict[str, Any]) -> 
 
 
 def test_what_asks_for_nothing_is_taken() -> None:
-    options = TranscribeOptions(timestamps="none", beams=1, hotwords=[], language="")
+    options = TranscribeOptions(timestamps="none", beams=1, hotwords=[], language="", temperature=0)
     Transcribe(manifest(ctc=CTC), options)
 
 
 def test_a_model_without_a_vocabulary() -> None:
     with pytest.raises(TaskNotSupportedError):
         Transcribe(manifest(), TranscribeOptions())
+
+
+def generation(**search: Any) -> Generation:
+    return any_plan().generation.model_copy(
+        update={"search": Search(max_length=30, **search), "max_positions": 100, "languages": {"de": 7, "en": 8}}
+    )
+
+
+def plan(spec: Generation | None = None, **options: Any) -> Plan:
+    settings = Settings(max_tokens=50, max_beams=6)
+    return make_plan(spec or generation(), TranscribeOptions.model_validate(options), settings)
+
+
+def test_a_request_that_asks_for_nothing_gets_what_the_checkpoint_asks_for() -> None:
+    for spec in (generation(), generation(num_beams=4, length_penalty=0.5, forced_bos_token_id=9, do_sample=True)):
+        assert plan(spec) == Plan(spec, spec.search)
+
+
+def test_what_a_request_asks_for() -> None:
+    found = plan(beams=3, alternatives=3, temperature=0.5, top_k=0, top_p=0.9, seed=5, max_tokens=20, language="de")
+    asked = {"num_beams": 3, "do_sample": True, "temperature": 0.5, "top_k": 0, "top_p": 0.9}
+    expected = Search(max_length=21, forced_bos_token_id=7, **asked)
+    assert found == Plan(generation(), expected, seed=5)
+
+
+def test_temperature_zero_takes_the_best() -> None:
+    assert not plan(generation(do_sample=True), temperature=0).search.do_sample
+
+
+def test_the_operator_bounds_what_a_checkpoint_asks_for() -> None:
+    search = plan(generation(num_beams=50).model_copy(update={"search": Search(max_length=300, num_beams=50)})).search
+    assert (search.num_beams, search.max_length) == (6, 51)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beams": 7}, "up to 6"),
+        ({"max_tokens": 51}, "up to 50"),
+        ({"alternatives": 2}, "as many beams, not 1"),
+        ({"top_k": 5}, "set 'temperature'"),
+        ({"top_p": 0.5}, "set 'temperature'"),
+        ({"seed": 1, "temperature": 0}, "set 'temperature'"),
+        ({"language": "fr"}, "'fr'; it has: de, en"),
+    ],
+)
+def test_what_cannot_be_honoured(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        plan(**options)
+    assert caught.value.param == next(iter(options))
+
+
+def test_the_decoder_has_so_many_positions() -> None:
+    short = generation().model_copy(update={"max_positions": 10})
+    assert plan(short).search.max_length == 11
+    with pytest.raises(OptionError, match="up to 10"):
+        plan(short, max_tokens=11)
+
+
+def test_a_model_without_languages() -> None:
+    with pytest.raises(OptionNotSupportedError, match="language"):
+        plan(generation().model_copy(update={"languages": {}}), language="de")
+
+
+@pytest.mark.parametrize("options", [{"hotwords": "x"}, {"timestamps": "word"}])
+def test_what_no_model_does_yet(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionNotSupportedError):
+        Write(generation(), Spelling(), TranscribeOptions.model_validate(options), Settings())
+
+
+class Spelling(TextDecoder):
+    """Token 1 is a."""
+
+    def __init__(self) -> None:
+        pass
+
+    def decode(self, tokens: Any) -> str:
+        return "".join("a" for token in tokens if token == 1)
+
+
+def test_hypotheses_become_texts() -> None:
+    task = Write(generation(), Spelling(), TranscribeOptions(), Settings())
+    found = task.result([Hypothesis((1, 1, 2), -0.5, 0.8), Hypothesis((2,), -1.5, 0.2)])
+    assert [(one.text, one.confidence, one.score, one.tokens) for one in found] == [
+        ("aa", 0.8, -0.5, 3),
+        ("", None, -1.5, 1),
+    ]

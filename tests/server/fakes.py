@@ -1,0 +1,143 @@
+"""An engine whose results can be foretold."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.batch import Clip, Row
+from engines.manifest import Generation, Search
+from server.decoding.search import Plan
+from server.jobs import AnyJob, BatchJob, Result
+from server.scheduler import Limits, Named, Scheduler
+
+RATE = 100
+START, WORD, EOS = 0, 1, 2
+LIMITS = Limits(queue_seconds=1000, batch_seconds=10, max_padding=0.2, live_beams=8)
+
+
+def clip(seconds: float, value: float = 1.0) -> Clip:
+    return np.full(round(seconds * RATE), value, np.float32)
+
+
+def plan(beams: int = 1, max_length: int = 1000) -> Plan:
+    search = Search(max_length=max_length, num_beams=beams)
+    generation = Generation(
+        tokenizer="tokenizer.json",
+        tokenizer_sha256="0" * 64,
+        layers=1,
+        heads=1,
+        head_size=1,
+        vocabulary_size=3,
+        start_token=START,
+        eos_tokens=(EOS,),
+        pad_token=START,
+        skipped=(START, EOS),
+        clean_up_spaces=False,
+        search=search,
+    )
+    return Plan(generation, search)
+
+
+@dataclass
+class FakeState:
+    """The clips, and how many tokens each has."""
+
+    clips: list[Clip]
+    steps: int = 0
+
+    def keep(self, clips: Sequence[int]) -> None:
+        self.clips = [self.clips[index] for index in clips]
+
+
+@dataclass
+class FakeEngine:
+    """Outputs are the clip's mean, times 2 for `b`. `b` and `c` come from graphs of their own.
+
+    About a clip of the value n it writes n words.
+    """
+
+    calls: list[tuple[list[int], tuple[str, ...]]] = field(default_factory=list)
+    fault: Callable[[Sequence[Clip]], None] = lambda clips: None
+    step_fault: Callable[[FakeState], None] = lambda state: None
+    gate: threading.Event = field(default_factory=threading.Event)
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def graph_for(self, outputs: Iterable[str]) -> Named:
+        return SimpleNamespace(name="other" if "c" in outputs else "main")
+
+    def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
+        self._call(clips, tuple(outputs))
+        factors = {"a": 1, "b": 2, "c": 3}
+        return [{name: np.array([clip.mean() * factors[name]]) for name in outputs} for clip in clips]
+
+    def start(self, clips: Sequence[Clip], beams: int) -> FakeState:
+        self._call(clips, ("start",))
+        return FakeState(list(clips))
+
+    def step(self, state: FakeState, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.calls.append(([len(clip) for clip in state.clips], ("step",)))
+        time.sleep(self.step_seconds)
+        self.step_fault(state)
+        logits = np.zeros((*tokens.shape, 3), np.float32)
+        for own, clip in zip(logits, state.clips, strict=True):
+            own[:, EOS if state.steps >= clip[0] else WORD] = 10 + clip[0]
+        state.steps += 1
+        return logits
+
+    def _call(self, clips: Sequence[Clip], outputs: tuple[str, ...]) -> None:
+        self.calls.append(([len(clip) for clip in clips], outputs))
+        self.gate.wait(10)
+        time.sleep(self.seconds)
+        self.fault(clips)
+
+    @property
+    def lengths(self) -> list[list[int]]:
+        return [lengths for lengths, _ in self.calls]
+
+    @property
+    def order(self) -> list[str]:
+        """What was called, in one letter each: s for a start, a dot for a step, the output for a batch."""
+        letters: dict[tuple[str, ...], str] = {("start",): "s", ("step",): "."}
+        return [letters.get(outputs, outputs[0]) for _, outputs in self.calls]
+
+
+def scheduled(
+    engine: FakeEngine, test: Callable[[Scheduler], Coroutine[Any, Any, None]], limits: Limits = LIMITS
+) -> None:
+    async def run() -> None:
+        scheduler = Scheduler("fake", engine, RATE, limits)
+        try:
+            await asyncio.wait_for(test(scheduler), 20)
+        finally:
+            engine.gate.set()
+            await scheduler.close()
+
+    asyncio.run(run())
+
+
+async def outcomes(jobs: Iterable[AnyJob]) -> list[Any]:
+    return [await job.future for job in jobs]
+
+
+def values(found: Iterable[Any], name: str = "a") -> list[float]:
+    return [float(one.row[name][0]) for one in found if isinstance(one, Result)]
+
+
+async def occupied(engine: FakeEngine, scheduler: Scheduler) -> list[BatchJob]:
+    """Submit a clip that holds the engine until its gate opens."""
+    engine.gate.clear()
+    jobs = scheduler.submit([clip(1)], ["a"])
+    while not engine.calls:  # noqa: ASYNC110  # they come from another thread
+        await asyncio.sleep(0.001)
+    return jobs
