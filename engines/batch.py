@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from engines.manifest import Output
 from engines.runtimes import Session
 
+INPUTS = ("waveform", "lengths")  # of every graph that reads clips
 Clip = NDArray[np.float32]  # [samples], mono, in [-1, 1], at the engine's sample rate
 Row = dict[str, NDArray[np.float32]]  # one clip's outputs, cut to its own frames
 
@@ -20,10 +21,7 @@ def run_batch(session: Session, clips: Sequence[Clip], outputs: Sequence[Output]
     Arrays with time axes are cut to the clip's valid frames; they are views into the batch's array. `padding` is
     what fills the waveform beyond each clip: it is never read, so it may be anything.
     """
-    lengths = np.array([clip.shape[0] for clip in clips], np.int64)
-    waveform = np.full((len(clips), int(lengths.max())), padding, np.float32)
-    for padded, clip in zip(waveform, clips, strict=True):
-        padded[: clip.shape[0]] = clip
+    waveform, lengths = pad(clips, padding)
     names = [*(output.name for output in outputs), *sorted({output.lengths for output in outputs if output.lengths})]
     arrays = session.run(waveform, lengths, names)
     rows: list[Row] = [{} for _ in clips]
@@ -34,6 +32,15 @@ def run_batch(session: Session, clips: Sequence[Clip], outputs: Sequence[Output]
                 array = array[_valid(output, int(arrays[output.lengths][index]))]
             row[output.name] = array
     return rows
+
+
+def pad(clips: Sequence[Clip], padding: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return `clips` as one waveform [batch, samples] with their lengths [batch]."""
+    lengths = np.array([clip.shape[0] for clip in clips], np.int64)
+    waveform = np.full((len(clips), int(lengths.max())), padding, np.float32)
+    for padded, clip in zip(waveform, clips, strict=True):
+        padded[: clip.shape[0]] = clip
+    return waveform, lengths
 
 
 def _valid(output: Output, frames: int) -> tuple[slice, ...]:

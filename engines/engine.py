@@ -6,11 +6,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from engines import runtimes
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import generation, runtimes
 from engines.batch import Clip, Row, run_batch
 from engines.errors import EngineMismatchError, RuntimeUnavailableError
-from engines.manifest import Graph, Manifest, Precision
-from engines.runtimes import RuntimeOptions, Session
+from engines.generation import State
+from engines.manifest import Generation, Graph, Manifest, Precision, Role
+from engines.runtimes import ResidentSession, RuntimeOptions, Session
 from engines.verify import Check, check_file, proved, replay
 
 
@@ -36,19 +40,38 @@ class Engine:
         self._options = options or RuntimeOptions()
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()  # files with the hash that engine.json states; graphs share the large one
-        self._loading = threading.Lock()
+        self._loading = threading.RLock()
 
     def graph_for(self, outputs: Iterable[str]) -> Graph:
         """Return the graph that computes `outputs` with the fewest layers; KeyError names an output that none has."""
         wanted = set(outputs)
-        for name in sorted(wanted.difference(*(graph.outputs for graph in self.graphs))):
+        encoding = self._of_role("encode")
+        for name in sorted(wanted.difference(*(graph.outputs for graph in encoding))):
             raise KeyError(name)
-        return min((graph for graph in self.graphs if wanted <= set(graph.outputs)), key=lambda graph: graph.layers)
+        return min((graph for graph in encoding if wanted <= set(graph.outputs)), key=lambda graph: graph.layers)
 
     @property
     def full_graph(self) -> Graph:
-        """The graph that runs every layer."""
-        return max(self.graphs, key=lambda graph: graph.layers)
+        """The graph that runs every layer of the encoder and computes all of its outputs."""
+        return max(self._of_role("encode"), key=lambda graph: graph.layers)
+
+    @property
+    def start_graph(self) -> Graph:
+        """The graph that prepares clips for the decoder; KeyError where the engine has no decoder."""
+        return self._decoding("start")
+
+    @property
+    def step_graph(self) -> Graph:
+        """The graph that advances the decoder by a token; KeyError where the engine has no decoder."""
+        return self._decoding("step")
+
+    def _of_role(self, role: Role) -> list[Graph]:
+        return [graph for graph in self.graphs if graph.role == role]
+
+    def _decoding(self, role: Role) -> Graph:
+        for graph in self._of_role(role):
+            return graph
+        raise KeyError(role)
 
     def load(self, graph: Graph) -> Session:
         """Return the session of `graph`; the first call checks the hashes, loads it and replays the golden clips.
@@ -61,6 +84,8 @@ class Engine:
         with self._loading:
             if graph.name in self._sessions:
                 return self._sessions[graph.name]
+            if graph.role == "step":
+                self.load(self.start_graph)  # its replay needs what that one computes
             session, checks = self.open_graph(graph)
             if not proved(checks):
                 bad = [check for check in checks if not check.ok]
@@ -75,12 +100,19 @@ class Engine:
 
     def open_graph(self, graph: Graph) -> tuple[Session, list[Check]]:
         """Check the hashes of `graph`, load it and replay the golden clips, whatever comes out."""
+        session = self._open(graph)
+        start = self._open(self.start_graph) if graph.role == "step" else None
+        return session, replay(session, self.folder, self.manifest, graph, start)
+
+    def _open(self, graph: Graph) -> Session:
+        """Return the session of `graph` if it is loaded, else load it after its hashes were checked."""
+        if graph.name in self._sessions:
+            return self._sessions[graph.name]
         for file, sha256 in graph.sha256.items():
             if file not in self._verified:
                 check_file(self.folder / file, sha256)
                 self._verified.add(file)
-        session = runtimes.find(graph.runtime).load(self.folder, graph, self._options)
-        return session, replay(session, self.folder, self.manifest, graph)
+        return runtimes.find(graph.runtime).load(self.folder, graph, self._options)
 
     def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
         """Run `clips` as one padded batch: a row of `outputs` for each, cut to its frames.
@@ -94,3 +126,28 @@ class Engine:
         if graph.max_rows is not None and len(clips) > graph.max_rows:
             return [row for clip in clips for row in run_batch(session, [clip], wanted)]
         return run_batch(session, clips, wanted)
+
+    def start(self, clips: Sequence[Clip], beams: int = 1) -> State:
+        """Prepare `clips` for writing about them in `beams` rows each, as one padded batch; for clips as `run` does.
+
+        KeyError where the engine has no decoder.
+        """
+        return generation.start(self._resident(self.start_graph), self._generation, clips, beams)
+
+    def step(self, state: State, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Advance every row of `state` by its token: the logits of the next, [clips, beams, vocabulary].
+
+        `tokens` and `parents` are [clips, beams]; `parents[c, b]` is the beam of clip c whose tokens row b continues, 0
+        at the first step. The first tokens are the decoder's start token. Raises ValueError for other shapes, for a
+        beam that there is not, and beyond the decoder's last position.
+        """
+        return generation.step(self._resident(self.step_graph), self._generation, state, tokens, parents)
+
+    @property
+    def _generation(self) -> Generation:
+        if self.manifest.generation is None:
+            raise KeyError("generation")
+        return self.manifest.generation
+
+    def _resident(self, graph: Graph) -> ResidentSession:
+        return runtimes.resident(self.load(graph))

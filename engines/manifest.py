@@ -23,8 +23,10 @@ from engines.errors import EngineInvalidError, EngineNotFoundError, EngineVersio
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "engine.json"
+LOGITS, TOKENS = "logits", "tokens"
 
 Task = Literal["encode", "transcribe", "classify"]
+Role = Literal["encode", "start", "step"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -50,13 +52,19 @@ class Output(_Model):
     """One array that a graph computes.
 
     `shape` names each axis: "batch", the name of a time axis, or a fixed size. An output with a time axis names the
-    lengths output that says how many of its frames are valid in each row, and how many samples one frame advances.
+    lengths output that says how many of its frames are valid in each row, and how many samples one frame advances: none
+    where several stand for the same time.
     """
 
     name: str
     shape: tuple[str | PositiveInt, ...]
     lengths: str | None = None
     samples_per_frame: PositiveInt | None = None
+
+    @property
+    def has_other_rows(self) -> bool:
+        """Whether a clip has rows of it that are not frames."""
+        return len(self.shape) > 2 and self.samples_per_frame is None
 
 
 class Ctc(_Model):
@@ -110,6 +118,7 @@ class Generation(_Model):
     heads: PositiveInt
     head_size: PositiveInt
     vocabulary_size: PositiveInt
+    max_positions: PositiveInt | None = None  # tokens that the decoder can take; None where nothing bounds them
     start_token: NonNegativeInt
     eos_tokens: tuple[NonNegativeInt, ...]
     pad_token: NonNegativeInt
@@ -117,6 +126,32 @@ class Generation(_Model):
     clean_up_spaces: bool  # " ." -> "." and such, as the checkpoint's tokenizer does
     languages: dict[str, NonNegativeInt] = {}  # the token that is forced to be the first of each language
     search: Search  # what the checkpoint asks for where a request says nothing
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Every id that is named here, in no order."""
+        forced = (self.search.forced_bos_token_id, self.search.forced_eos_token_id)
+        suppressed = (*self.search.suppress_tokens, *self.search.begin_suppress_tokens)
+        chosen = (self.start_token, self.pad_token, *self.eos_tokens, *self.languages.values())
+        return (*chosen, *suppressed, *(token for token in forced if token is not None))
+
+    @property
+    def cross(self) -> tuple[str, ...]:
+        """The keys and values that the decoder's cross attention reads, by the names that they have in the graphs."""
+        return self._names("cross")
+
+    @property
+    def past(self) -> tuple[str, ...]:
+        """The keys and values of earlier tokens that a step reads."""
+        return self._names("past")
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The keys and values that a step leaves for the next, in the order of `past`."""
+        return self._names("present")
+
+    def _names(self, kind: str) -> tuple[str, ...]:
+        return tuple(f"{kind}.{layer}.{part}" for layer in range(self.layers) for part in ("key", "value"))
 
 
 class Graph(_Model):
@@ -127,12 +162,12 @@ class Graph(_Model):
     """
 
     name: FileName  # the precision, and `.layersN` for a truncated graph, `.start` and `.step` for a decoder's
-    role: Literal["encode", "start", "step"] = "encode"
+    role: Role = "encode"
     precision: Precision
     runtime: Literal["onnxruntime"]
     file: FileName
     sha256: dict[FileName, Sha256]  # of every file that the graph reads
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...]  # of a start graph the keys and values for the cross attention, of a step graph logits
     layers: NonNegativeInt  # encoder layers that it runs: the cheapest graph that has the outputs asked for is used
     max_rows: PositiveInt | None = None  # 1 where the rows of a batch are not independent
     opset: PositiveInt
@@ -146,6 +181,19 @@ class Golden(_Model):
     sha256: Sha256
     clips: PositiveInt
     outputs: tuple[str, ...]
+    cross: tuple[str, ...] = ()  # of what the start graph computes, as `Generation.cross` names it
+    tokens: NonNegativeInt = 0  # of a text that each clip is given, with the logits of the token after each
+    stride: PositiveInt = 1  # of these logits, one in so many is kept
+    rows: PositiveInt | None = None  # of outputs whose rows are not frames, so many are kept; None: all
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What the file holds of each clip beside its waveform."""
+        return (*self.outputs, *self.cross, *((TOKENS, LOGITS) if self.tokens else ()))
+
+    def cut(self, output: Output) -> slice:
+        """Return which rows of `output` are kept of each clip."""
+        return slice(self.rows if output.has_other_rows else None)
 
 
 class Manifest(_Model):
@@ -167,10 +215,13 @@ class Manifest(_Model):
     classification: Classification | None = None
     generation: Generation | None = None
     variant: str | None = None  # a named departure from what transformers computes, never the default
+    # What the departure amounts to: the error, against transformers on the golden clips, of pooled and logits.
+    variant_difference: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     graphs: tuple[Graph, ...]
     golden: Golden
     created: dict[str, str]  # versions of what exported it
     target_lang: str | None = None
+    head: Sha256 | None = None  # of the file of the classifier that was put on the checkpoint
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -189,18 +240,22 @@ class Manifest(_Model):
                 yield f"two {what} are called {', '.join(repeated)}"
         for output in self.outputs:
             timed = any(isinstance(axis, str) and axis != "batch" for axis in output.shape)
-            if len({timed, output.lengths is not None, output.samples_per_frame is not None}) > 1:
-                yield f"output {output.name}: a time axis goes with lengths and samples_per_frame"
-        parts = [("golden", self.golden.outputs), *((f"graph {graph.name}", graph.outputs) for graph in self.graphs)]
+            if timed != (output.lengths is not None):
+                yield f"output {output.name}: a time axis goes with lengths"
+            if output.samples_per_frame is not None and not timed:
+                yield f"output {output.name}: samples_per_frame goes with a time axis"
+        encoding = [graph for graph in self.graphs if graph.role == "encode"]
+        parts = [("golden", self.golden.outputs), *((f"graph {graph.name}", graph.outputs) for graph in encoding)]
         for where, outputs in parts:
             if repeated := _repeated(outputs):
                 yield f"{where} names {', '.join(repeated)} twice"
             if unknown := sorted(set(outputs) - names):
                 yield f"{where} has outputs that the engine has not: {', '.join(unknown)}"
+        yield from self._problems_of_generation()
         for graph in self.graphs:
             if graph.file not in graph.sha256:
                 yield f"graph {graph.name}: sha256 lacks {graph.file}"
-            if not set(graph.outputs) & set(self.golden.outputs):
+            if not self.proved(graph):
                 yield f"graph {graph.name} has no output that the golden clips could prove"
         if self.min_samples > self.max_samples:
             yield f"min_samples {self.min_samples} is above max_samples {self.max_samples}"
@@ -210,6 +265,31 @@ class Manifest(_Model):
             yield "the task transcribe needs either ctc or generation"
         if "classify" in self.tasks and self.classification is None:
             yield "the task classify needs classification"
+
+    def _problems_of_generation(self) -> Iterator[str]:
+        spec = self.generation
+        roles = Counter(graph.role for graph in self.graphs if graph.role != "encode")
+        if spec is None:
+            if roles or self.golden.cross or self.golden.tokens:
+                yield "it has graphs or golden clips of a decoder, but no generation"
+            return
+        if set(roles) != {"start", "step"}:
+            yield "generation needs a graph of role start and one of role step"
+        for graph in self.graphs:
+            expected = {"start": spec.cross, "step": (LOGITS,)}.get(graph.role, graph.outputs)
+            if graph.outputs != expected:
+                yield f"graph {graph.name}: the outputs of role {graph.role} are {', '.join(expected)}"
+        if unknown := sorted(set(self.golden.cross) - set(spec.cross)):
+            yield f"golden has outputs that the start graph has not: {', '.join(unknown)}"
+        if self.golden.tokens > (spec.max_positions or self.golden.tokens):
+            yield f"golden has texts of {self.golden.tokens} tokens, the decoder takes {spec.max_positions}"
+        if max(spec.ids) >= spec.vocabulary_size:
+            yield f"generation: {max(spec.ids)} is no id of the {spec.vocabulary_size} of the vocabulary"
+
+    def proved(self, graph: Graph) -> list[str]:
+        """Return the outputs of `graph` that are kept for the golden clips."""
+        kept = {"encode": self.golden.outputs, "start": self.golden.cross, "step": (LOGITS,) * bool(self.golden.tokens)}
+        return [name for name in kept[graph.role] if name in graph.outputs]
 
     def output(self, name: str) -> Output:
         """Return the output called `name`; KeyError if the engine has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from engines.batch import Clip, Row, run_batch
+from engines import generation
+from engines.batch import INPUTS, Clip, Row, run_batch
 from engines.errors import EngineInvalidError, EngineNotFoundError, EngineTamperedError
-from engines.manifest import Graph, Manifest, Precision
-from engines.runtimes import Session, first_line
+from engines.manifest import LOGITS, TOKENS, Graph, Manifest, Precision
+from engines.runtimes import Session, first_line, resident
 
 # The largest error a precision may have on the golden clips, whatever was measured at export.
 POLICY: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1, "int8": 2e-1}
@@ -25,6 +26,9 @@ SLACK = 4.0
 FLOOR = 2.5e-6
 # Below this largest absolute value of the reference the error is absolute: a relative one would measure rounding.
 SILENCE = 1e-3
+
+Reference = tuple[Clip, Row]  # a golden clip and what is kept of it
+Run = Callable[[Sequence[Reference], float], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,20 @@ def proved(checks: Sequence[Check]) -> bool:
     return bool(checks) and all(check.ok for check in checks)
 
 
-def replay(session: Session, folder: Path, manifest: Manifest, graph: Graph) -> list[Check]:
+def replay(
+    session: Session, folder: Path, manifest: Manifest, graph: Graph, start: Session | None = None
+) -> list[Check]:
     """Run the golden clips through `session`, each alone and all as one batch with NaN beyond their lengths.
 
-    Raises EngineInvalidError where the graph has other inputs and outputs than engine.json says, or fails.
+    A step graph is led through the golden texts, over what `start`, the session of the start graph, computes. Raises
+    EngineInvalidError where the graph has other inputs and outputs than engine.json says, or fails.
     """
     check_interface(session, folder / graph.file, manifest, graph)
-    outputs = [name for name in manifest.golden.outputs if name in graph.outputs]
     golden = read_golden(folder, manifest)
-    clips = [clip for clip, _ in golden]
+    run = _runner(session, manifest, graph, start)
     try:
-        specs = [manifest.output(name) for name in outputs]
-        alone = [run_batch(session, [clip], specs)[0] for clip in clips]
-        batch = alone if graph.max_rows == 1 else run_batch(session, clips, specs, padding=float("nan"))
+        alone = [run([each], 0.0)[0] for each in golden]
+        batch = alone if graph.max_rows == 1 else run(golden, float("nan"))
     except Exception as problem:  # a runtime's exceptions share no base class but Exception
         raise EngineInvalidError(
             f"{folder / graph.file} fails on the golden clips ({first_line(problem)}); "
@@ -91,20 +96,55 @@ def replay(session: Session, folder: Path, manifest: Manifest, graph: Graph) -> 
 
     return [
         Check(graph.name, output, worst(alone, output), worst(batch, output), bound(graph, output))
-        for output in outputs
+        for output in manifest.proved(graph)
     ]
+
+
+def _runner(session: Session, manifest: Manifest, graph: Graph, start: Session | None) -> Run:
+    """Return what runs golden clips as one batch, with a number beyond their lengths, for the outputs to compare."""
+    spec = manifest.generation
+    if spec is None or graph.role == "encode":
+        outputs = [manifest.output(name) for name in manifest.proved(graph)]
+        return lambda golden, padding: [
+            {output.name: row[output.name][manifest.golden.cut(output)] for output in outputs}
+            for row in run_batch(session, [clip for clip, _ in golden], outputs, padding)
+        ]
+    if start is None:
+        return lambda golden, padding: generation.cross_rows(
+            resident(session), spec, [clip for clip, _ in golden], padding
+        )
+
+    def run(golden: Sequence[Reference], padding: float) -> list[Row]:
+        beams = min(2, len(golden))  # one for a clip alone
+        state = generation.start(resident(start), spec, [clip for clip, _ in golden], beams, padding)
+        texts = np.stack([truth[TOKENS] for _, truth in golden]).astype(np.int64)
+        logits = generation.follow(resident(session), spec, state, texts)
+        return [{LOGITS: row[:, :: manifest.golden.stride]} for row in logits]
+
+    return run
 
 
 def check_interface(session: Session, path: Path, manifest: Manifest, graph: Graph) -> None:
     """Raise EngineInvalidError unless `session` has the contract's inputs and the outputs that engine.json names."""
-    if set(session.inputs) != {"waveform", "lengths"}:
+    inputs, outputs = _interface(manifest, graph)
+    if set(session.inputs) != set(inputs):
         raise EngineInvalidError(
-            f"{path} has the inputs {', '.join(session.inputs)}, not waveform and lengths; export the engine again"
+            f"{path} has the inputs {', '.join(session.inputs)}, not {', '.join(inputs)}; export the engine again"
         )
-    lengths = {spec.lengths for spec in map(manifest.output, graph.outputs) if spec.lengths}
-    missing = sorted({*graph.outputs, *lengths} - set(session.outputs))
+    missing = sorted(set(outputs) - set(session.outputs))
     if missing:
         raise EngineInvalidError(f"{path} does not compute {', '.join(missing)}; export the engine again")
+
+
+def _interface(manifest: Manifest, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the inputs and outputs of a graph of this role."""
+    spec = manifest.generation
+    if spec is None or graph.role == "encode":
+        lengths = {output.lengths for output in map(manifest.output, graph.outputs) if output.lengths}
+        return INPUTS, (*graph.outputs, *lengths)
+    if graph.role == "start":
+        return INPUTS, generation.start_outputs(spec)
+    return generation.step_inputs(spec), generation.step_outputs(spec)
 
 
 def bound(graph: Graph, output: str) -> float:
@@ -112,7 +152,7 @@ def bound(graph: Graph, output: str) -> float:
     return min(POLICY[graph.precision], SLACK * max(graph.errors.get(output, 0.0), FLOOR))
 
 
-def read_golden(folder: Path, manifest: Manifest) -> list[tuple[Clip, Row]]:
+def read_golden(folder: Path, manifest: Manifest) -> list[Reference]:
     """Return the golden clips with their reference outputs. Raises EngineError where the file is not as exported."""
     golden = manifest.golden
     path = folder / golden.file
@@ -120,7 +160,7 @@ def read_golden(folder: Path, manifest: Manifest) -> list[tuple[Clip, Row]]:
     try:
         tensors = load_file(path)
         return [
-            (tensors[f"{index}.waveform"], {name: tensors[f"{index}.{name}"] for name in golden.outputs})
+            (tensors[f"{index}.waveform"], {name: tensors[f"{index}.{name}"] for name in golden.kept})
             for index in range(golden.clips)
         ]
     except (SafetensorError, KeyError, OSError) as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engines.manifest import Classification, Ctc, Output, Task
+from engines.manifest import Classification, Ctc, Generation, Output, Task
 
 
 class Reference(Protocol):
@@ -23,19 +24,45 @@ class Reference(Protocol):
         ...
 
 
+class TextReference(Protocol):
+    """transformers on one unpadded clip and the beginning of a text: the truth of a decoder."""
+
+    def __call__(
+        self, clip: NDArray[np.float32], tokens: NDArray[np.int64], dtype: torch.dtype = torch.float32
+    ) -> dict[str, NDArray[np.floating]]:
+        """Return `logits` [steps, vocabulary] after each of `tokens` [steps], given one at a time as in `generate`.
+
+        And what the cross attention reads of the clip, [heads, frames, head_size] each, by its names in the graphs.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Options:
     """What the user chose beyond the checkpoint itself."""
 
     attentions: bool = False  # the attention probabilities of each layer, as `attentions.N`
     variant: str | None = None  # a named departure from what transformers computes
+    head: Path | None = None  # the file of a classifier, as `export.head` describes it
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What writes texts over the frames of an encoder."""
+
+    step: nn.Module  # (tokens, parents, frames, [past and cross attention]) -> logits and the new past
+    generation: Generation
+    tokenizer: bytes  # the file that `generation` names
+    reference: TextReference
 
 
 @dataclass(frozen=True)
 class Exportable:
     """What a family makes of a checkpoint."""
 
-    module: nn.Module  # (waveform [batch, samples], lengths [batch]) -> the arrays of `outputs`, then of `lengths`
+    # (waveform [batch, samples], lengths [batch]) -> the arrays of `outputs`, then of `lengths`, then, with a decoder,
+    # what its cross attention reads, with the `frames` of `lengths` as their valid frames.
+    module: nn.Module
     outputs: tuple[Output, ...]
     lengths: tuple[str, ...]
     layers: dict[str, int]  # how many encoder layers each output needs
@@ -49,3 +76,6 @@ class Exportable:
     reference: Reference
     ctc: Ctc | None = None
     classification: Classification | None = None
+    departed_from: Reference | None = None  # transformers itself, where `reference` is of a variant
+    decoder: Decoder | None = None
+    head: str | None = None  # SHA-256 of `Options.head`

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,25 +16,22 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from engines import runtimes
-from engines.batch import Clip, run_batch
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.manifest import MANIFEST_NAME, Checkpoint, Golden, Graph, Manifest, Output, Task
-from engines.runtimes import RuntimeOptions
-from engines.verify import Check, bound, proved, replay
+from engines.generation import FRAMES
+from engines.manifest import MANIFEST_NAME, Checkpoint, Manifest, Task
+from engines.verify import Check
 from export import checkpoint as checkpoints
-from export import families, parity, trace
-from export.errors import ExportError, ParityError, UnsupportedError
+from export import families, graphs, parity
+from export.errors import ExportError, UnsupportedError
 from export.exportable import Exportable, Options
+from export.graphs import Progress
 
-PRECISION = "fp32"
 PARTIAL = ".partial-"  # begins the name of a folder that is being written; `engines.repository` does not look at it
 # What an engine can compute, where the checkpoint has it. Attention probabilities grow with the square of the length
 # and take a slower path than the fused one, so they are there only for those who ask.
 OUTPUTS = ("embeddings", "pooled", "logits", "hidden_states", "attentions")
 DEFAULT_OUTPUTS = OUTPUTS[:-1]
-Progress = Callable[[str], None]
 
 
 def export(
@@ -45,6 +41,7 @@ def export(
     revision: str | None = None,
     target_lang: str | None = None,
     variant: str | None = None,
+    head: Path | None = None,
     outputs: Sequence[str] = DEFAULT_OUTPUTS,
     layers: Sequence[int] = (),
     max_seconds: float = 60.0,
@@ -54,7 +51,8 @@ def export(
     """Export the checkpoint `source`, a folder or a hub id, into the folder `output` (default models/NAME).
 
     `outputs` names what to keep of `OUTPUTS`; a task whose output is left out is not served. `layers` asks for graphs
-    that stop after so many encoder layers. `variant` is a named departure from what transformers computes.
+    that stop after so many encoder layers. `variant` is a named departure from what transformers computes. `head` is a
+    classifier over the pooled embeddings, in a file as `export.head` describes it.
 
     The folder appears under its name when all of it is written and verified, so that a killed export leaves nothing
     that loads; an existing one is kept unless `force`. With `force`, a kill between the two renames at the very end
@@ -69,7 +67,7 @@ def export(
     output = output or Path("models") / checkpoint.name
     with _writing(output):
         _check_replaceable(output, force)
-    exportable = _build(checkpoint, Options("attentions" in outputs, variant), outputs)
+    exportable = _build(checkpoint, Options("attentions" in outputs, variant, head), outputs)
     layers = sorted(set(layers))
     for layer in layers:
         if not 0 <= layer < exportable.num_layers:
@@ -103,10 +101,15 @@ def _build(checkpoint: checkpoints.Checkpoint, options: Options, wanted: Sequenc
     if not tasks:
         raise UnsupportedError(f"--outputs {','.join(wanted)}: none of them serves a task of this checkpoint")
     outputs = tuple(exportable.outputs[index] for index in kept)
-    timed = {spec.lengths for spec in outputs}
+    if not outputs:
+        raise UnsupportedError(f"--outputs {','.join(wanted)}: {checkpoint.source} has none of them")
+    timed = {spec.lengths for spec in outputs} | ({FRAMES} if exportable.decoder else set())
     lengths = tuple(name for name in exportable.lengths if name in timed)
     first = len(exportable.outputs)
     kept += [first + index for index, name in enumerate(exportable.lengths) if name in timed]
+    if exportable.decoder:
+        first += len(exportable.lengths)
+        kept += range(first, first + len(exportable.decoder.generation.cross))
     return replace(
         exportable, module=_Chosen(exportable.module, kept).eval(), outputs=outputs, lengths=lengths, tasks=tasks
     )
@@ -166,25 +169,15 @@ def _write(
     progress: Progress,
 ) -> dict[str, list[Check]]:
     """Write the engine into `folder`, engine.json last; return what the replay of each graph measured."""
-    parameters = sum(parameter.numel() for parameter in exportable.module.parameters())
-    outputs = tuple(output.name for output in exportable.outputs)
+    decoder = exportable.decoder
     progress("Computing the golden clips with transformers")
     kept = parity.golden_outputs(exportable, layers)
     clips = parity.golden_clips(exportable, kept)
-    golden = Golden(clips=len(clips), outputs=kept, sha256="0" * 64)
-    parity.write_golden(folder / golden.file, clips, exportable.reference, kept)
-    lengths = [Output(name=name, shape=("batch",)) for name in exportable.lengths]
-    progress("Tracing the encoder")
-    model = trace.trace(exportable.module, [*exportable.outputs, *lengths], exportable.min_samples)
-    progress("Writing the graphs")
-    file, weights = trace.save(model, folder, PRECISION)
-    shared = {weights: _sha256(folder / weights)}
-    graphs = [_graph(folder, PRECISION, file, shared, outputs, exportable.num_layers)]
-    for layer in layers:
-        part = tuple(name for name in outputs if exportable.layers[name] <= layer)
-        name = f"{PRECISION}.layers{layer}"
-        file = trace.save_truncated(folder, graphs[0].file, [*part, *exportable.lengths], name)
-        graphs.append(_graph(folder, name, file, shared, part, layer))
+    golden = parity.describe_golden(exportable, len(clips), kept)
+    parity.write_golden(folder / golden.file, clips, parity.golden_reference(exportable, golden), golden.kept)
+    written = graphs.write(folder, exportable, layers, progress)
+    if decoder:
+        (folder / decoder.generation.tokenizer).write_bytes(decoder.tokenizer)
     manifest = Manifest(
         family=families.find(checkpoint).name,
         tasks=exportable.tasks,
@@ -201,58 +194,25 @@ def _write(
         preprocessor=exportable.preprocessor,
         hidden_size=exportable.hidden_size,
         num_layers=exportable.num_layers,
-        parameters=parameters,
+        parameters=graphs.count_parameters(exportable),
         outputs=exportable.outputs,
         ctc=exportable.ctc,
         classification=exportable.classification,
+        generation=decoder.generation if decoder else None,
         variant=variant,
-        graphs=tuple(graphs),
-        golden=golden.model_copy(update={"sha256": _sha256(folder / golden.file)}),
+        variant_difference=parity.variant_difference(exportable, clips),
+        graphs=tuple(written),
+        golden=golden.model_copy(update={"sha256": graphs.sha256(folder / golden.file)}),
         created={name: version(name) for name in ("sonant", "torch", "transformers", "onnx-ir")}
         | {"python": platform.python_version()},
         target_lang=checkpoint.target_lang,
+        head=exportable.head,
     )
     progress("Comparing the graphs with transformers")
-    checks = {graph.name: _checked(folder, manifest, graph, exportable, clips) for graph in graphs}
-    graphs = [graph.model_copy(update={"errors": {c.output: c.error for c in checks[graph.name]}}) for graph in graphs]
-    manifest.model_copy(update={"graphs": tuple(graphs)}).write(folder)
+    checks = {graph.name: graphs.check(folder, manifest, graph, exportable, clips) for graph in written}
+    proven = [graph.model_copy(update={"errors": {c.output: c.error for c in checks[graph.name]}}) for graph in written]
+    manifest.model_copy(update={"graphs": tuple(proven)}).write(folder)
     return checks
-
-
-def _checked(
-    folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable, clips: Sequence[Clip]
-) -> list[Check]:
-    """Compare every output of `graph` with transformers, then replay the golden clips; ParityError out of bounds.
-
-    The bounds of the checks are those that a host that serves will have.
-    """
-    session = runtimes.find(graph.runtime).load(folder, graph, RuntimeOptions())
-    rows = run_batch(session, clips, [manifest.output(name) for name in graph.outputs])
-    parity.check(rows, exportable.reference, clips)
-    checks = replay(session, folder, manifest, graph)
-    measured = graph.model_copy(update={"errors": {check.output: check.error for check in checks}})
-    checks = [replace(check, bound=bound(measured, check.output)) for check in checks]
-    if not proved(checks):
-        worst = max(checks, key=lambda check: check.error / check.bound)
-        raise ParityError(
-            f"graph {graph.name} does not reproduce the golden clips: {worst.output} differs by {worst.error:.1e} "
-            f"(bound {worst.bound:.1e}); nothing was written"
-        )
-    return checks
-
-
-def _graph(folder: Path, name: str, file: str, shared: dict[str, str], outputs: tuple[str, ...], layers: int) -> Graph:
-    return Graph(
-        name=name,
-        precision=PRECISION,
-        runtime="onnxruntime",
-        file=file,
-        sha256={file: _sha256(folder / file)} | shared,
-        outputs=outputs,
-        layers=layers,
-        opset=trace.OPSET,
-        errors={},
-    )
 
 
 def _make_readable(folder: Path) -> None:
@@ -279,8 +239,3 @@ def _replace(partial: Path, output: Path, force: bool) -> None:
         aside.rmdir()
         raise
     shutil.rmtree(aside, ignore_errors=True)  # the new engine is there: what is left of the old does no harm
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

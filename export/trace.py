@@ -6,17 +6,19 @@ import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import nn
 
-from engines.manifest import Output
+from engines.generation import FRAMES, PARENTS
+from engines.manifest import LOGITS, TOKENS, Generation, Output
 from export.errors import AuditError
 
 OPSET = 20  # the first with Gelu, which below it is written as Erf and not fused
-INPUTS = ("waveform", "lengths")
+CLIPS = (Output(name="waveform", shape=("batch", "samples")), Output(name="lengths", shape=("batch",)))
 # Initialisers from this size on go into the weight file that the graphs of one precision share.
 EXTERNAL_BYTES = 1024
 # Control flow would bake one branch or stop a runtime from planning; the others have no place in a TensorRT engine.
@@ -29,12 +31,53 @@ def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int) -> ir.
     Raises AuditError where the graph would not serve every batch size and length.
     """
     # Two rows of unequal lengths, neither of a size that some axis of the model has.
-    samples = 3 * min_samples + 1117
+    # Long, though nothing is computed: an axis (of blocks of frames, say) that has size 1 here would keep it for good.
+    samples = 3 * min_samples + 1_000_117
     example = (torch.zeros(2, samples), torch.tensor([samples, samples - min_samples // 2 - 91]))
-    dynamic = {
-        "waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},
-        "lengths": {0: torch.export.Dim.DYNAMIC},
-    }
+    return _trace(module, example, CLIPS, outputs)
+
+
+def trace_step(module: nn.Module, generation: Generation) -> ir.Model:
+    """Trace one step of a decoder, from tokens, parents, frames, past and cross attention to logits and a new past.
+
+    Raises AuditError where the graph would not serve every number of clips, beams, steps and frames.
+    """
+    # Sizes that no two axes share, and none of the model's.
+    clips, beams, rows, steps, frames = 2, 3, 5, 7, 11
+    tokens, parents = torch.zeros(clips, beams, dtype=torch.int64), torch.arange(clips * beams) % rows
+    past = [torch.zeros(rows, generation.heads, steps, generation.head_size) for _ in generation.past]
+    cross = [torch.zeros(clips, generation.heads, frames, generation.head_size) for _ in generation.cross]
+    state = ("rows", generation.heads, "steps", generation.head_size)
+    inputs = (
+        Output(name=TOKENS, shape=("clips", "beams")),
+        Output(name=PARENTS, shape=("rows",)),
+        Output(name=FRAMES, shape=("clips",)),
+        *(Output(name=name, shape=state) for name in generation.past),
+        *cross_outputs(generation),
+    )
+    outputs = (
+        Output(name=LOGITS, shape=("clips", "beams", generation.vocabulary_size)),
+        *(Output(name=name, shape=state) for name in generation.present),
+    )
+    example = (tokens, parents, torch.tensor([frames, frames - 4]), [*past, *cross])
+    return _trace(module, example, inputs, outputs)
+
+
+def cross_outputs(generation: Generation) -> tuple[Output, ...]:
+    """Describe what the start graph computes for the decoder's cross attention."""
+    shape = ("batch", generation.heads, FRAMES, generation.head_size)
+    return tuple(Output(name=name, shape=shape) for name in generation.cross)
+
+
+def _trace(
+    module: nn.Module, example: tuple[Any, ...], inputs: Sequence[Output], outputs: Sequence[Output]
+) -> ir.Model:
+    """Trace `module` on `example`, whose tensors `inputs` describe in their order."""
+    axes = iter(
+        {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in inputs
+    )
+    dynamic = tuple([next(axes) for _ in part] if isinstance(part, list) else next(axes) for part in example)
     # It logs that torchvision, which no encoder needs, is not there.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -44,8 +87,8 @@ def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int) -> ir.
             example,
             dynamo=True,
             dynamic_shapes=dynamic,
-            input_names=list(INPUTS),
-            output_names=[output.name for output in outputs],
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
             opset_version=OPSET,
             verbose=False,
         )
@@ -53,27 +96,28 @@ def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int) -> ir.
         raise AuditError("torch.onnx.export returned no program")
     model: ir.Model = program.model
     _strip(model)
-    audit(model, outputs)
+    audit(model, outputs, inputs)
     return model
 
 
-def audit(model: ir.Model, outputs: Sequence[Output]) -> None:
-    """Raise AuditError unless the graph has the contract's inputs and outputs and nothing forbidden or fixed."""
+def audit(model: ir.Model, outputs: Sequence[Output], inputs: Sequence[Output] = CLIPS) -> None:
+    """Raise AuditError unless the graph has these inputs and outputs, and nothing forbidden or fixed."""
     graph = model.graph
-    names = tuple(value.name for value in graph.inputs)
-    if names != INPUTS:
-        raise AuditError(f"the graph has the inputs {names}, not {INPUTS}: one of them was baked into it")
+    names, expected = [value.name for value in graph.inputs], [spec.name for spec in inputs]
+    if names != expected:
+        raise AuditError(f"the graph has the inputs {names}, not {expected}: one of them was baked into it")
     wanted = [output.name for output in outputs]
     if [value.name for value in graph.outputs] != wanted:
         raise AuditError(f"the graph has the outputs {[value.name for value in graph.outputs]}, not {wanted}")
     for node in graph.all_nodes():
         if node.op_type in FORBIDDEN:
             raise AuditError(f"the graph has the operator {node.op_type} ({node.name})")
-    shapes = [("batch", "samples"), ("batch",), *(output.shape for output in outputs)]
-    for value, shape in zip((*graph.inputs, *graph.outputs), shapes, strict=True):
+    for value, spec in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
         found = [size if isinstance(size, int) else None for size in value.shape or ()]
-        if found != [size if isinstance(size, int) else None for size in shape]:
-            raise AuditError(f"{value.name} has the shape {value.shape}, not {shape}: an axis was fixed, or is not")
+        if found != [size if isinstance(size, int) else None for size in spec.shape]:
+            raise AuditError(
+                f"{value.name} has the shape {value.shape}, not {spec.shape}: an axis was fixed, or is not"
+            )
 
 
 def _strip(model: ir.Model) -> None:

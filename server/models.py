@@ -14,6 +14,7 @@ from engines.errors import EngineError
 from engines.manifest import Task
 from engines.repository import find_engines
 from engines.runtimes import RuntimeOptions
+from server.decoding.text import TextDecoder
 from server.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, TaskNotSupportedError
 from server.scheduler import Limits, Scheduler
 from server.settings import Settings
@@ -31,6 +32,7 @@ class Served:
 
     engine: Engine
     scheduler: Scheduler
+    text: TextDecoder | None = None  # where the model writes token by token
 
 
 class Model:
@@ -65,7 +67,7 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         """Find the engines; raises EngineNotFoundError without the folder, ValueError for an impossible default."""
         options = RuntimeOptions(settings.device, settings.threads)
-        self._limits = Limits(settings.queue_seconds, settings.batch_seconds, settings.max_padding)
+        self._limits = Limits(settings.queue_seconds, settings.batch_seconds, settings.max_padding, settings.live_beams)
         self._models = {name: Model(name, path, options) for name, path in find_engines(settings.models).items()}
         self._defaults = settings.defaults
         if not self._models:
@@ -91,7 +93,7 @@ class Models:
             if model.engine is None:
                 continue
             try:
-                await asyncio.to_thread(model.engine.load, model.engine.full_graph)
+                text = await asyncio.to_thread(_load, model.engine)
             except EngineError as error:
                 model.fail(str(error))
             except Exception as error:
@@ -100,7 +102,7 @@ class Models:
             else:
                 engine = model.engine
                 scheduler = Scheduler(model.name, engine, engine.manifest.sample_rate, self._limits)
-                model.served = Served(engine, scheduler)
+                model.served = Served(engine, scheduler, text)
                 model.state = "ready"
                 logger.info("model %s is ready: %s", model.name, ", ".join(model.tasks))
 
@@ -148,3 +150,14 @@ class Models:
 
     def _serving(self, task: Task) -> list[str]:
         return [model.name for model in self if task in model.tasks]
+
+
+def _load(engine: Engine) -> TextDecoder | None:
+    """Load and verify what every request needs. Raises EngineError."""
+    engine.load(engine.full_graph)
+    generation = engine.manifest.generation
+    if generation is None:
+        return None
+    for graph in (engine.start_graph, engine.step_graph):
+        engine.load(graph)
+    return TextDecoder(engine.folder, generation)

@@ -1,4 +1,8 @@
-"""Clips -> batches. One thread per engine and no wait window: whenever the engine is free, it takes what is there."""
+"""Clips -> batches. One thread per engine and no wait window: whenever the engine is free, it takes what is there.
+
+Clips that a decoder writes about are advanced by one token at a time, and other batches run in between: neither does a
+long text keep a short request waiting, nor a full queue a text that has begun.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,24 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from engines.batch import Clip, Row
 from engines.errors import EngineError
+from server.decoding.search import Plan
 from server.errors import ApiError, EngineFailedError, ModelNotReadyError, QueueFullError, ShuttingDownError
+from server.generation import GeneratingEngine, Live, LiveBatch
+from server.jobs import AnyJob, BatchJob, GenerationJob, JobT, Result, form_batch
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Weight of the newest batch in the running mean of the throughput that Retry-After is computed from.
 NEWEST = 0.2
@@ -33,7 +43,7 @@ class Named(Protocol):
         ...
 
 
-class BatchEngine(Protocol):
+class BatchEngine(GeneratingEngine, Protocol):
     """What the scheduler asks of engines.engine.Engine."""
 
     def graph_for(self, outputs: Iterable[str]) -> Named:
@@ -47,61 +57,15 @@ class BatchEngine(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds in seconds of audio, and the share of a batch that may be padding."""
+    """Bounds in seconds of audio, the share of a batch that may be padding, and how many beams may be live.
+
+    `batch_seconds` holds for each batch, and for all live ones together.
+    """
 
     queue_seconds: float
     batch_seconds: float
     max_padding: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """One clip's outputs, how long it waited, and how long the batch took that it was in."""
-
-    row: Row
-    queue_seconds: float
-    inference_seconds: float
-
-
-Outcome = Result | ApiError
-
-
-@dataclass(eq=False)
-class Job:
-    """A clip on its way; cancelling `future` drops it, unless it is running already.
-
-    The future's result may be an error. It is not the future's exception, since nobody may be left to retrieve it.
-    """
-
-    clip: Clip
-    outputs: frozenset[str]
-    graph: str
-    future: asyncio.Future[Outcome]
-    submitted: float = field(default_factory=time.perf_counter)
-
-    @property
-    def samples(self) -> int:
-        """Length of the clip."""
-        return int(self.clip.shape[0])
-
-
-def form_batch(waiting: Sequence[Job], budget: float, max_padding: float) -> list[Job]:
-    """Return the oldest job, then those nearest to it in length that fit.
-
-    A batch runs one graph; longest x count stays within `budget` samples, and the padded share within `max_padding`.
-    The oldest goes whatever its length, so that none starves.
-    """
-    oldest = waiting[0]
-    batch = [oldest]
-    longest = total = oldest.samples
-    same_graph = (job for job in waiting[1:] if job.graph == oldest.graph)
-    for job in sorted(same_graph, key=lambda job: abs(job.samples - oldest.samples)):
-        padded = max(longest, job.samples) * (len(batch) + 1)
-        if padded <= budget and padded - total - job.samples <= max_padding * padded:
-            batch.append(job)
-            longest = max(longest, job.samples)
-            total += job.samples
-    return batch
+    live_beams: int
 
 
 class Scheduler:
@@ -111,37 +75,30 @@ class Scheduler:
         self._engine = engine
         self._sample_rate = sample_rate
         self._limits = limits
-        self._waiting: list[Job] = []
+        self._budget = limits.batch_seconds * sample_rate
+        self._waiting: list[AnyJob] = []
         self._running_samples = 0
+        self._live = Live(self._budget, limits.live_beams)
         self._samples_per_second = 0.0  # measured; 0 until the first batch
         self._arrived = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
         self._loop = asyncio.create_task(self._serve(), name=f"scheduler-{name}")
 
-    def submit(self, clips: Sequence[Clip], outputs: Iterable[str]) -> list[Job]:
+    def submit(self, clips: Sequence[Clip], outputs: Iterable[str]) -> list[BatchJob]:
         """Queue `clips`, all or none. Raises QueueFullError, ShuttingDownError; KeyError for an unknown output.
 
         A queue that is empty takes any request: else one that is larger than the queue would never be served.
         """
-        if self._closing:
-            raise ShuttingDownError("the server is shutting down", retry_after=1)
         wanted = frozenset(outputs)
         graph = self._engine.graph_for(wanted).name
-        self._drop_cancelled()
-        waiting = sum(job.samples for job in self._waiting)
-        samples = sum(clip.shape[0] for clip in clips)
-        if waiting and waiting + samples > self._limits.queue_seconds * self._sample_rate:
-            raise QueueFullError(
-                f"the queue is full: {waiting / self._sample_rate:.0f} s of audio wait, "
-                f"{self._limits.queue_seconds:g} s is the limit",
-                retry_after=self._retry_after(waiting),
-            )
         loop = asyncio.get_running_loop()
-        jobs = [Job(clip, wanted, graph, loop.create_future()) for clip in clips]
-        self._waiting += jobs
-        self._arrived.set()
-        return jobs
+        return self._queue([BatchJob(clip, loop.create_future(), wanted, graph) for clip in clips])
+
+    def submit_generation(self, clips: Sequence[Clip], plan: Plan) -> list[GenerationJob]:
+        """Queue `clips` to be written about, as `submit` does. What is cancelled ends before its next token."""
+        loop = asyncio.get_running_loop()
+        return self._queue([GenerationJob(clip, loop.create_future(), plan) for clip in clips])
 
     async def close(self) -> None:
         """Take nothing new, run what waits, and end."""
@@ -150,11 +107,27 @@ class Scheduler:
         await self._loop
         self._thread.shutdown(wait=False)
 
+    def _queue(self, jobs: list[JobT]) -> list[JobT]:
+        if self._closing:
+            raise ShuttingDownError("the server is shutting down", retry_after=1)
+        self._drop_cancelled()
+        waiting = sum(job.samples for job in self._waiting)
+        samples = sum(job.samples for job in jobs)
+        if waiting and waiting + samples > self._limits.queue_seconds * self._sample_rate:
+            raise QueueFullError(
+                f"the queue is full: {waiting / self._sample_rate:.0f} s of audio wait, "
+                f"{self._limits.queue_seconds:g} s is the limit",
+                retry_after=self._retry_after(waiting),
+            )
+        self._waiting += jobs
+        self._arrived.set()
+        return jobs
+
     def _retry_after(self, waiting: int) -> int:
         """Return the seconds until what waits and what runs is done, by the measured throughput."""
         if not self._samples_per_second:
             return 1
-        seconds = (waiting + self._running_samples) / self._samples_per_second
+        seconds = (waiting + self._running_samples + self._live.samples) / self._samples_per_second
         return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
     def _drop_cancelled(self) -> None:
@@ -163,57 +136,111 @@ class Scheduler:
     async def _serve(self) -> None:
         while True:
             self._drop_cancelled()
-            if self._waiting:
-                await self._run_next()
+            batch = self._next_batch()
+            if batch:
+                await self._run_next(batch)
+            elif self._live:
+                await self._step_next()
             elif self._closing:
                 return
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    async def _run_next(self) -> None:
-        """Run one batch and hand out its results; whatever happens, each of its jobs gets an outcome."""
-        batch = form_batch(self._waiting, self._limits.batch_seconds * self._sample_rate, self._limits.max_padding)
+    def _next_batch(self) -> list[AnyJob]:
+        """Return the jobs that run now; none where the live batches go on.
+
+        Where the oldest clip that is to be written about finds no room, no other does, so that none starves.
+        """
+        if self._live.is_owed:
+            return []
+        oldest = next((job for job in self._waiting if isinstance(job, GenerationJob)), None)
+        may_start = oldest is None or self._live.has_room(oldest)
+        waiting = [job for job in self._waiting if may_start or isinstance(job, BatchJob)]
+        if not waiting:
+            return []
+        if isinstance(waiting[0], GenerationJob):
+            clips = self._live.clips(waiting[0].plan.beams)
+            return form_batch(waiting, self._live.room, self._limits.max_padding)[:clips]
+        return form_batch(waiting, self._budget, self._limits.max_padding)
+
+    async def _run_next(self, batch: Sequence[AnyJob]) -> None:
+        """Run `batch`, or start to write about its clips."""
         taken = set(batch)
         self._waiting = [job for job in self._waiting if job not in taken]
         self._running_samples = sum(job.samples for job in batch)
         started = time.perf_counter()
         try:
-            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
-        except Exception:  # such as no memory for a thread; the loop must live
-            logger.exception("a batch of %d clips could not be run", len(batch))
-            outcomes = [EngineFailedError("the engine failed; see the server's log") for _ in batch]
-        self._measure(self._running_samples / (time.perf_counter() - started))
+            await self._dispatch(batch)
+        except Exception as error:  # such as no memory for a thread; the loop must live
+            self._fail(batch, error)
         self._running_samples = 0
-        for job, outcome in zip(batch, outcomes, strict=True):
-            if not job.future.done():
-                job.future.set_result(outcome)
+        self._live.hold_up(time.perf_counter() - started)
+
+    async def _dispatch(self, batch: Sequence[AnyJob]) -> None:
+        to_write = [job for job in batch if isinstance(job, GenerationJob)]
+        if to_write:
+            self._live.add(await self._in_thread(partial(LiveBatch, self._engine, to_write)))
+            return
+        to_run = [job for job in batch if isinstance(job, BatchJob)]
+        started = time.perf_counter()
+        outcomes = await self._in_thread(partial(self._run, to_run))
+        self._measure(self._running_samples / (time.perf_counter() - started))
+        for job, outcome in zip(to_run, outcomes, strict=True):
+            job.settle(outcome)
+
+    async def _step_next(self) -> None:
+        """Write one token about each clip of one live batch, and hand out the texts that have ended."""
+        batch = self._live.next()
+        left = {job for job in batch.jobs if job.future.done()}
+        started = time.perf_counter()
+        try:
+            outcomes = await self._in_thread(partial(batch.step, left))
+        except Exception as error:
+            self._live.remove(batch)
+            self._fail([job for job in batch.jobs if job not in left], error)
+            return
+        self._live.advanced(time.perf_counter() - started)
+        for job, outcome in outcomes.items():
+            job.settle(outcome)
+        if not batch.jobs:
+            self._live.remove(batch)
+            self._measure(batch.samples / batch.engine_seconds)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def _measure(self, samples_per_second: float) -> None:
         old = self._samples_per_second or samples_per_second
         self._samples_per_second = old + NEWEST * (samples_per_second - old)
 
-    def _run(self, batch: Sequence[Job]) -> list[Outcome]:
-        """Run `batch` in the engine's thread. If it fails, each clip runs alone, so that the guilty one fails alone."""
+    def _fail(self, batch: Sequence[AnyJob], error: Exception) -> None:
+        """Settle a job that failed, and run several again, each alone, so that only the guilty one fails."""
+        if isinstance(error, EngineError):  # a graph that is loaded at its first use, and cannot be
+            logger.error("a graph cannot be used", exc_info=error)
+            for job in batch:
+                job.settle(ModelNotReadyError("the model cannot compute these outputs; see the server's log"))
+            return
+        logger.error("the engine failed on a batch of %d clips", len(batch), exc_info=error)
+        if len(batch) == 1:
+            batch[0].settle(EngineFailedError("the engine failed on this clip; see the server's log"))
+            return
+        for job in batch:
+            job.alone = True
+        self._waiting = [*batch, *self._waiting]
+
+    def _run(self, batch: Sequence[BatchJob]) -> list[Result | ApiError]:
+        """Run `batch` in the engine's thread."""
         started = time.perf_counter()
         outputs = sorted(frozenset().union(*(job.outputs for job in batch)))
-        try:
-            rows = self._engine.run([job.clip for job in batch], outputs)
-        except EngineError:  # a graph that is loaded at its first use, and cannot be
-            logger.exception("a graph cannot be used")
-            return [ModelNotReadyError("the model cannot compute these outputs; see the server's log") for _ in batch]
-        except Exception:
-            logger.exception("the engine failed on a batch of %d clips", len(batch))
-            if len(batch) == 1:
-                return [EngineFailedError("the engine failed on this clip; see the server's log")]
-            return [outcome for job in batch for outcome in self._run([job])]
+        rows = self._engine.run([job.clip for job in batch], outputs)
         seconds = time.perf_counter() - started
         return [_outcome(job, row, started - job.submitted, seconds) for job, row in zip(batch, rows, strict=True)]
 
 
-def _outcome(job: Job, row: Row, queue_seconds: float, inference_seconds: float) -> Outcome:
+def _outcome(job: BatchJob, row: Row, queue_seconds: float, inference_seconds: float) -> Result | ApiError:
     wanted = {name: row[name] for name in job.outputs}
     bad = sorted(name for name, array in wanted.items() if not np.isfinite(array).all())
     if bad:
         return EngineFailedError(f"the engine's {', '.join(bad)} for this clip are not finite")
-    return Result(wanted, queue_seconds, inference_seconds)
+    return Result(queue_seconds, inference_seconds, wanted)

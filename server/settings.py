@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     queue_seconds: PositiveFloat = 600.0  # audio that waits for one engine
     batch_seconds: PositiveFloat = 30.0  # longest x count of one batch; a longer clip runs alone
     max_padding: float = Field(0.1, ge=0, lt=1)  # share of a batch that is padding
+    max_tokens: PositiveInt = 448  # that are written about one clip, whatever a request or a checkpoint asks for
+    max_beams: PositiveInt = 16  # of one clip
+    live_beams: PositiveInt = 64  # of all clips that one engine writes about at one time: each has a cache of its own
     shutdown_seconds: PositiveInt = 30  # for the requests that were admitted before SIGTERM
 
     @model_validator(mode="before")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import RuntimeUnavailableError
 from engines.manifest import Graph
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -37,6 +38,31 @@ class Session(Protocol):
         ...
 
 
+class Value(Protocol):
+    """An array in the memory of the device that a session runs on."""
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the array in host memory; it may be a view."""
+        ...
+
+    def select(self, rows: NDArray[np.int64], frames: int) -> Value:
+        """Return [rows, :, :frames] of an array of four axes, on the same device."""
+        ...
+
+
+@runtime_checkable
+class ResidentSession(Session, Protocol):
+    """A loaded graph whose inputs and outputs can stay on its device, as the caches of a decoder must."""
+
+    def place(self, array: NDArray[np.generic]) -> Value:
+        """Put `array` on the device. On a CPU it is not copied: it must not change as long as the value is in use."""
+        ...
+
+    def compute(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Value]:
+        """Run the graph and return the `outputs`, in this order, where they were computed."""
+        ...
+
+
 class Runtime(Protocol):
     """What loads graphs."""
 
@@ -54,6 +80,13 @@ def find(name: str) -> Runtime:
 
         return OnnxRuntime()
     raise KeyError(name)
+
+
+def resident(session: Session) -> ResidentSession:
+    """Return `session` as one that keeps arrays on its device; RuntimeUnavailableError where its runtime cannot."""
+    if isinstance(session, ResidentSession):
+        return session
+    raise RuntimeUnavailableError(f"{type(session).__name__} cannot keep a decoder's caches; use ONNX Runtime")
 
 
 def first_line(error: Exception) -> str:

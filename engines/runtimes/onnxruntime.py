@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineInvalidError, RuntimeUnavailableError
 from engines.manifest import Graph
-from engines.runtimes import RuntimeOptions, first_line
+from engines.runtimes import RuntimeOptions, Value, first_line
 
 # On a CPU the fused kernel takes longer than the addition and the norm that it stands for: 3 to 5 % of an encoder.
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
@@ -67,6 +68,27 @@ class OnnxRuntime:
         return OnnxSession(session)
 
 
+@dataclass(frozen=True)
+class OnnxValue:
+    """An array on a session's device."""
+
+    value: Any  # OrtValue
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the array: on a CPU a view, from a GPU a copy."""
+        return self.value.numpy()  # type: ignore[no-any-return]
+
+    def select(self, rows: NDArray[np.int64], frames: int) -> OnnxValue:
+        """Return [rows, :, :frames]: ONNX Runtime has no such operation outside of a graph, so numpy does it."""
+        return _placed(self.numpy()[rows, :, :frames], self.value.device_name())
+
+
+def _placed(array: NDArray[np.generic], device: str) -> OnnxValue:
+    from onnxruntime import OrtValue
+
+    return OnnxValue(OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device))
+
+
 class OnnxSession:
     """One graph in ONNX Runtime."""
 
@@ -91,3 +113,17 @@ class OnnxSession:
             binding.bind_output(name, "cuda")
         self._session.run_with_iobinding(binding)
         return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+
+    def place(self, array: NDArray[np.generic]) -> OnnxValue:
+        """Put `array` on the device; not copied on a CPU."""
+        return _placed(array, self.device)
+
+    def compute(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Value]:
+        """Run the graph; its outputs stay on the device."""
+        binding = self._session.io_binding()
+        for name, placed in inputs.items():
+            binding.bind_ortvalue_input(name, cast(OnnxValue, placed).value)
+        for name in outputs:
+            binding.bind_output(name, self.device)
+        self._session.run_with_iobinding(binding)
+        return {name: OnnxValue(value) for name, value in zip(outputs, binding.get_outputs(), strict=True)}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engines.errors import EngineError, EngineInvalidError, EngineNotFoundError, EngineVersionError
-from engines.manifest import MANIFEST_NAME, Manifest
+from engines.manifest import MANIFEST_NAME, Golden, Manifest, Output
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "graph fp32.layers1 has no output that the golden": lambda data: data["graphs"][1].update(outputs=["x"]),
     "graph fp32: sha256 lacks fp32.onnx": lambda data: data["graphs"][0]["sha256"].pop("fp32.onnx"),
     "embeddings: a time axis goes with": lambda data: data["outputs"][0].update(lengths=None),
-    "embeddings: a time axis": lambda data: data["outputs"][0].update(samples_per_frame=None),
+    "pooled: samples_per_frame goes with": lambda data: data["outputs"][1].update(samples_per_frame=320),
     "pooled: a time axis": lambda data: data["outputs"][1].update(lengths="frames", samples_per_frame=320),
     "ctc: blank": lambda data: data["ctc"].update(blank=32),
     "ctc: blank or skipped": lambda data: data["ctc"].update(skipped=[32]),
@@ -101,6 +101,14 @@ def test_what_contradicts_itself_is_said(folder: Path, problem: str) -> None:
     path.write_text(json.dumps(data))
     with pytest.raises(EngineInvalidError, match=problem):
         Manifest.read(folder)
+
+
+def test_rows_that_are_no_frames_may_be_cut() -> None:
+    golden = Golden(sha256="0" * 64, clips=1, outputs=(), rows=7)
+    frames = Output(name="a", shape=("batch", "frames", 4), lengths="frames", samples_per_frame=320)
+    tokens = Output(name="b", shape=("batch", 9, 4))
+    vector = Output(name="c", shape=("batch", 4))
+    assert [golden.cut(output) for output in (frames, tokens, vector)] == [slice(None), slice(7), slice(None)]
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/b", ".hidden", ""])

@@ -1,0 +1,148 @@
+"""The clips that a decoder writes about just now."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.batch import Clip
+from server.errors import ApiError, EngineFailedError
+from server.jobs import GenerationJob, Written
+
+
+class GeneratingEngine(Protocol):
+    """What is asked of engines.engine.Engine; its state has `keep`, which forgets all clips but those it names."""
+
+    def start(self, clips: Sequence[Clip], beams: int) -> Any:
+        """Compute what the decoder reads of `clips`, and return the state."""
+        ...
+
+    def step(self, state: Any, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Advance every beam of every clip by its token: logits [clips, beams, vocabulary]."""
+        ...
+
+
+class LiveBatch:
+    """Clips that were started together. Each leaves when its text has ended, or nobody waits for it.
+
+    It is made and advanced in the engine's thread.
+    """
+
+    def __init__(self, engine: GeneratingEngine, jobs: Sequence[GenerationJob]) -> None:
+        """Start `jobs`, which have equally many beams; raises what the engine does."""
+        self.jobs = list(jobs)
+        self.samples = sum(job.samples for job in jobs)  # of all clips that it began with
+        self._engine = engine
+        self._started = time.perf_counter()
+        self._state = engine.start([job.clip for job in jobs], jobs[0].plan.beams)
+        self._searchers = [job.plan.begin() for job in jobs]
+        self.engine_seconds = time.perf_counter() - self._started
+
+    @property
+    def padded_samples(self) -> int:
+        """Longest x count of the clips that are left."""
+        return max((job.samples for job in self.jobs), default=0) * len(self.jobs)
+
+    @property
+    def beams(self) -> int:
+        """The beams of all clips that are left."""
+        return sum(job.plan.beams for job in self.jobs)
+
+    def step(self, left: Collection[GenerationJob] = ()) -> dict[GenerationJob, Written | ApiError]:
+        """Forget the clips of those that `left`, advance the others, and return what has come of those that end.
+
+        Raises what the engine does; then nothing has come of any of them.
+        """
+        started = time.perf_counter()
+        self._drop(left)
+        if not self.jobs:
+            return {}
+        tokens = np.stack([searcher.tokens for searcher in self._searchers])
+        parents = np.stack([searcher.parents for searcher in self._searchers])
+        logits = self._engine.step(self._state, tokens, parents)
+        outcomes: dict[GenerationJob, Written | ApiError] = {}
+        for job, searcher, own in zip(self.jobs, self._searchers, logits, strict=True):
+            if not np.isfinite(own).all():
+                outcomes[job] = EngineFailedError("the engine's logits for this clip are not finite")
+            elif searcher.advance(own):
+                now = time.perf_counter()
+                outcomes[job] = Written(self._started - job.submitted, now - self._started, searcher.hypotheses)
+        self._drop(outcomes)
+        self.engine_seconds += time.perf_counter() - started
+        return outcomes
+
+    def _drop(self, dropped: Collection[GenerationJob]) -> None:
+        kept = [index for index, job in enumerate(self.jobs) if job not in dropped]
+        if len(kept) == len(self.jobs):
+            return
+        self.jobs = [self.jobs[index] for index in kept]
+        self._searchers = [self._searchers[index] for index in kept]
+        if kept:
+            self._state.keep(kept)
+
+
+class Live:
+    """All live batches of one engine, advanced in turn, with the room that is left beside them.
+
+    Batches of other kinds run between their steps, and get half of the engine's time if that is not enough for all:
+    after each, the live ones go on for as long as it has held them up.
+    """
+
+    def __init__(self, max_samples: float, max_beams: int) -> None:
+        self._max_samples = max_samples
+        self._max_beams = max_beams
+        self._batches: deque[LiveBatch] = deque()  # the next to be advanced first
+        self._owed_seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the live batches go on before any other runs."""
+        return bool(self._batches) and self._owed_seconds > 0
+
+    @property
+    def samples(self) -> int:
+        """Of all clips, without padding."""
+        return sum(job.samples for batch in self._batches for job in batch.jobs)
+
+    @property
+    def room(self) -> float:
+        """The padded samples that may be started."""
+        return self._max_samples - sum(batch.padded_samples for batch in self._batches)
+
+    def clips(self, beams: int) -> int:
+        """Return how many clips of so many beams may be started; one, if there is nothing else."""
+        free = (self._max_beams - sum(batch.beams for batch in self._batches)) // beams
+        return free if self._batches else max(free, 1)
+
+    def has_room(self, job: GenerationJob) -> bool:
+        """Whether `job` may be started; any may, if there is nothing else."""
+        return self.clips(job.plan.beams) > 0 and (not self._batches or job.samples <= self.room)
+
+    def add(self, batch: LiveBatch) -> None:
+        """Take in a batch that has been started."""
+        self._batches.append(batch)
+
+    def next(self) -> LiveBatch:
+        """Return the batch whose turn it is."""
+        self._batches.rotate(-1)
+        return self._batches[-1]
+
+    def remove(self, batch: LiveBatch) -> None:
+        """Forget a batch that has ended."""
+        self._batches.remove(batch)
+
+    def hold_up(self, seconds: float) -> None:
+        """Say how long something else ran."""
+        self._owed_seconds = seconds
+
+    def advanced(self, seconds: float) -> None:
+        """Say how long a step took."""
+        self._owed_seconds -= seconds
