@@ -6,6 +6,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 TORCH ?= torch==2.13.0
+# A file at a time in as many processes as there are cores, but each takes a gigabyte.
+PYTEST ?= .venv-dev/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP_OPTIONS ?= --quiet --disable-pip-version-check
 
 .PHONY: serve test test-all lint demo clean
@@ -16,10 +18,10 @@ serve: .venv/installed
 	    --default classify=hubert-intent-english
 
 test: lint
-	.venv-dev/bin/python -m pytest
+	$(PYTEST)
 
 test-all: lint
-	.venv-dev/bin/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: .venv-dev/installed
 	.venv-dev/bin/ruff check .

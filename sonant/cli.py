@@ -40,6 +40,13 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--target-lang", help="language of a checkpoint with attention adapters")
     parser.add_argument("--variant", help="a named departure from what transformers computes; never needed")
     parser.add_argument(
+        "--head",
+        type=Path,
+        metavar="FILE",
+        help="a classifier for a checkpoint without one: safetensors with weight [classes, hidden] and bias [classes], "
+        "applied to the pooled embeddings; metadata: labels (JSON list), problem_type",
+    )
+    parser.add_argument(
         "--outputs",
         type=_names,
         metavar="NAME,NAME",
@@ -67,6 +74,7 @@ def _export(arguments: argparse.Namespace) -> int:
                 revision=arguments.revision,
                 target_lang=arguments.target_lang,
                 variant=arguments.variant,
+                head=arguments.head,
                 outputs=arguments.outputs or DEFAULT_OUTPUTS,
                 layers=arguments.layers,
                 max_seconds=arguments.max_seconds,

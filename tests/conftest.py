@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
@@ -22,11 +24,33 @@ settings.load_profile("sonant")
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Make `folder` in the process that comes first; the others wait for it. It appears when all of it is there."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.exists():
+                partial = folder.with_name(f".{folder.name}")
+                make(partial)
+                partial.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoints(shared: Path) -> Path:
     """Three random checkpoints: `tiny-base`, `tiny-ctc`, `tiny-classifier`."""
+    return once(shared / "checkpoints", write_checkpoints)
+
+
+def write_checkpoints(folder: Path) -> None:
     from tests.support import make_checkpoint
 
-    folder = tmp_path_factory.mktemp("checkpoints")
     make_checkpoint(folder / "tiny-base", "HubertModel", seed=1, feat_extract_norm="layer", do_stable_layer_norm=True)
     make_checkpoint(folder / "tiny-ctc", "HubertForCTC", seed=2)
     make_checkpoint(
@@ -37,19 +61,19 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         id2label={0: "yes", 1: "no", 2: "perhaps"},
         label2id={"yes": 0, "no": 1, "perhaps": 2},
     )
-    return folder
 
 
 @pytest.fixture(scope="session")
-def models(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(checkpoints: Path, shared: Path) -> Path:
     """A folder with the engine of each checkpoint; `tiny-ctc` has a truncated graph after layer 1. Do not change it."""
     from export.exporter import export
 
-    folder = tmp_path_factory.mktemp("models")
-    for checkpoint in sorted(checkpoints.iterdir()):
-        layers = (1,) if checkpoint.name == "tiny-ctc" else ()
-        export(str(checkpoint), folder / checkpoint.name, layers=layers, max_seconds=20)
-    return folder
+    def make(folder: Path) -> None:
+        for checkpoint in sorted(checkpoints.iterdir()):
+            layers = (1,) if checkpoint.name == "tiny-ctc" else ()
+            export(str(checkpoint), folder / checkpoint.name, layers=layers, max_seconds=20)
+
+    return once(shared / "models", make)
 
 
 @dataclass(frozen=True)
@@ -62,21 +86,22 @@ class Exported:
 
     def checkpoint(self, name: str) -> Path:
         """The checkpoint of a specimen."""
-        folder, specimen = self.folder / "checkpoints" / slug(name), self.specimens[name]
-        if not folder.exists():
-            self.kinds[name].write(folder, specimen.architecture, **specimen.config)
-        return folder
+        kind, specimen = self.kinds[name], self.specimens[name]
+        folder = self.folder / "checkpoints" / slug(name)
+        return once(folder, lambda folder: kind.write(folder, specimen.architecture, **specimen.config))
 
     def engine(self, name: str) -> Engine:
         """The engine of a specimen."""
         from engines.engine import Engine
         from export.exporter import DEFAULT_OUTPUTS, export
 
-        folder, options = self.folder / "models" / slug(name), self.specimens[name].options
-        if not folder.exists():
-            outputs = (*DEFAULT_OUTPUTS, *["attentions"] * options.attentions)
-            export(str(self.checkpoint(name)), folder, variant=options.variant, outputs=outputs, max_seconds=20)
-        return Engine(folder)
+        checkpoint, options = self.checkpoint(name), self.specimens[name].options
+        outputs = (*DEFAULT_OUTPUTS, *["attentions"] * options.attentions)
+
+        def make(folder: Path) -> None:
+            export(str(checkpoint), folder, variant=options.variant, outputs=outputs, max_seconds=20)
+
+        return Engine(once(self.folder / "models" / slug(name), make))
 
     def models(self) -> Path:
         """The folder of all their engines."""
@@ -91,13 +116,13 @@ def slug(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exports(shared: Path) -> Exported:
     """Every family's specimens. Do not change them."""
     from tests.zoo import kinds
 
     pairs = [(f"{kind.name}, {name}", kind, one) for kind in kinds().values() for name, one in kind.exports.items()]
     return Exported(
-        tmp_path_factory.mktemp("exports"),
+        shared / "exports",
         {name: kind for name, kind, _ in pairs},
         {name: specimen for name, _, specimen in pairs},
     )

@@ -33,7 +33,10 @@ FAMILIES = re.compile(
 )
 
 
-SPEECH = ("config", "convolutions", "encoder", "model", "state", "transformer")
+SPEECH = ("config", "convolutions", "encoder", "heads", "model", "reference", "state", "transformer")
+USM = ("attention", "config", "conformer", "extractor", "mel", "model", "reference", "state", "subsampling")
+SPECTROGRAM = ("config", "model", "reference", "transformer")
+DECODERS = ("bart", "bert", "config", "gpt2", "step", "weights")
 
 
 def modules(package: str) -> list[Path]:
@@ -91,8 +94,17 @@ def test_every_module_has_its_test_module() -> None:
         "engines/runtimes/onnxruntime.py": "engines/test_engine.py",
         "export/errors.py": "export/test_exporter.py",
         "export/exportable.py": "export/test_exporter.py",
+        "export/families/ast.py": "export/test_ast.py",
         "export/families/hubert.py": "export/test_hubert.py",
+        **{f"export/decoders/{name}.py": "export/test_speech_encoder_decoder.py" for name in DECODERS},
+        "export/families/speech_encoder_decoder.py": "export/test_speech_encoder_decoder.py",
+        "export/graphs.py": "export/test_exporter.py",
+        "export/families/sew.py": "export/test_sew.py",
+        "export/families/usm.py": "export/test_usm.py",
+        "export/families/wav2vec2.py": "export/test_wav2vec2.py",
         **{f"export/speech/{name}.py": "export/test_hubert.py" for name in SPEECH},
+        **{f"export/spectrogram/{name}.py": "export/test_ast.py" for name in SPECTROGRAM},
+        **{f"export/usm/{name}.py": "export/test_usm.py" for name in USM},
         "server/routes/answers.py": "server/routes/test_encode.py",
         "server/schemas.py": "server/routes/test_documentation.py",
         "sonant/terminal.py": "sonant/test_cli.py",
