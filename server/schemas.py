@@ -229,6 +229,11 @@ class ModelItem(BaseModel):
     hidden_size: int | None = None
     hidden_states: Annotated[list[int] | None, Field(description="What `layer` may name.")] = None
     labels: list[str] | None = None
+    languages: Annotated[list[str] | None, Field(description="What `language` may name.")] = None
+    variant: Annotated[str | None, Field(description="A named departure from what the checkpoint computes.")] = None
+    variant_difference: Annotated[
+        dict[str, float] | None, Field(description="By output: the error of the variant against the checkpoint.")
+    ] = None
     parity: Annotated[
         dict[str, dict[str, float]] | None,
         Field(description="By loaded graph and output: the error against transformers, as measured here at load."),

@@ -84,6 +84,8 @@ def _export(arguments: argparse.Namespace) -> int:
     except (ExportError, EngineError) as error:
         return _fail(error)
     print_checks([check for checks in engine.checks.values() for check in checks])
+    for output, difference in engine.manifest.variant_difference.items():
+        print(f"The variant {engine.manifest.variant} is another model: its {output} differs by {difference:.2g}.")
     print(f"Wrote {engine.folder}. Serve it: sonant serve --models {engine.folder.parent}")
     return 0
 

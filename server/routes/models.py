@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import get_args
 
 from fastapi import APIRouter
 
-from engines.manifest import Task
+from engines.manifest import Manifest, Task
 from server.models import Model
 from server.routes.answers import ServiceDep
 from server.routes.documentation import ERRORS
@@ -53,6 +54,15 @@ def describe(model: Model, service: Service) -> ModelItem:
             },
         }
     )
-    if manifest.classification is None:
-        return known
-    return known.model_copy(update={"labels": list(manifest.classification.labels)})
+    return known.model_copy(update=dict(particular(manifest)))
+
+
+def particular(manifest: Manifest) -> Iterator[tuple[str, object]]:
+    """Yield what only some models have."""
+    if manifest.classification is not None:
+        yield "labels", list(manifest.classification.labels)
+    if manifest.generation is not None:
+        yield "languages", sorted(manifest.generation.languages)
+    if manifest.variant is not None:
+        yield "variant", manifest.variant
+        yield "variant_difference", manifest.variant_difference
