@@ -28,9 +28,12 @@ lint: .venv-dev/installed
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
 
+# A checkpoint that comes with a probe is given it.
 demo: .venv-dev/installed
-	for name in $(notdir $(wildcard demo/checkpoints/*)); do \
-	    .venv-dev/bin/sonant export demo/checkpoints/$$name --output demo/engines/$$name --force || exit 1; done
+	for folder in demo/checkpoints/*; do \
+	    probe=; if [ -f $$folder/probe.safetensors ]; then probe="--head $$folder/probe.safetensors"; fi; \
+	    .venv-dev/bin/sonant export $$folder --output demo/engines/$$(basename $$folder) $$probe --force || exit 1; \
+	done
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -106,7 +106,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
 
 def longest(config: dict[str, Any], shortest: int) -> int:
     """Return a length of some hundred frames of the blocks at most."""
-    hop = round(config["sampling_rate"] * config["hop_length_ms"] / 1000)
+    hop: int = round(config["sampling_rate"] * config["hop_length_ms"] / 1000)
     strides: list[list[int]] = config["sscp_conv_stride_size"]
     return shortest + min(30000, 150 * hop * strides[0][0] * strides[1][0])
 
