@@ -69,7 +69,9 @@ class State:
         kept = np.asarray(clips, np.int64)
         if np.array_equal(kept, np.arange(self.clips)):
             return
-        self.frames, self.rows = self.frames[kept], self.rows[kept]
+        self.frames = self.frames[kept]
+        # Before the first step there are no rows yet: those that are made then are of the clips that are left.
+        self.rows = self.rows[kept] if self.past else np.arange(len(kept)) * self.beams
         longest = max(int(self.frames.max(initial=0)), 1)
         self.cross = {name: value.select(kept, longest) for name, value in self.cross.items()}
 

@@ -15,7 +15,7 @@ from engines.errors import EngineInvalidError, EngineMismatchError, RuntimeUnava
 from engines.manifest import MANIFEST_NAME, Manifest
 from engines.runtimes import resident
 from engines.runtimes.onnxruntime import OnnxSession, OnnxValue
-from engines.verify import error
+from engines.verify import error, proved
 from tests.conftest import Exported
 from tests.engines.test_engine import rehash
 from tests.export.exactness import TorchSession
@@ -104,6 +104,19 @@ def test_clips_that_are_left_go_on_as_before(
     assert state.clips == 0
 
 
+@pytest.mark.parametrize("kept", [[0], [1], [2, 0], [1, 2]])
+def test_clips_may_leave_before_the_first_step(
+    engine: Engine, texts: NDArray[np.int64], alone: list[NDArray[np.float32]], kept: list[int]
+) -> None:
+    state = engine.start(CLIPS, beams=2)
+    state.keep(kept)
+    for index in range(3):
+        given = np.repeat(texts[kept, index, None], 2, 1)
+        logits = engine.step(state, given, np.zeros_like(given))
+        for clip, rows in zip(kept, logits, strict=True):
+            assert all(error(row, alone[clip][index]) <= 1e-5 for row in rows)
+
+
 def test_keeping_all_copies_nothing(engine: Engine) -> None:
     state = engine.start(CLIPS, beams=2)
     before = dict(state.cross)
@@ -165,6 +178,19 @@ def test_golden_texts_are_few_and_small(engine: Engine) -> None:
         assert tensors[f"{index}.logits"].shape[0] == golden.tokens
         assert tensors[f"{index}.logits"].shape[1] <= 1024
         assert {name for name in golden.cross if f"{index}.{name}" in tensors} == set(golden.cross)
+
+
+def test_a_start_graph_is_proved_by_the_rows_that_its_golden_clips_keep(folder: Path) -> None:
+    data = json.loads((folder / MANIFEST_NAME).read_text())
+    path = folder / data["golden"]["file"]
+    tensors = load_file(path)
+    save_file({key: array[:, :3] if ".cross." in key else array for key, array in tensors.items()}, path)
+    for rows, proven in ((3, True), (4, False)):
+        (folder / MANIFEST_NAME).write_text(json.dumps(data | {"golden": data["golden"] | {"rows": rows}}))
+        rehash(folder, path.name)
+        engine = Engine(folder)
+        start = next(graph for graph in engine.graphs if graph.role == "start")
+        assert proved(engine.open_graph(start)[1]) == proven
 
 
 @pytest.mark.parametrize("name", ["logits", "cross"])
