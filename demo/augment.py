@@ -101,8 +101,12 @@ def heard(waveform: np.ndarray, samples: int, bank: list[np.ndarray], rng: np.ra
     return normalise(add_noise(row, bank[int(rng.integers(len(bank)))], snr_db, power, rng))
 
 
-def batches(speech: Speech, clips: list[Clip], seconds: float, seed: int) -> Iterator[tuple[np.ndarray, list[Clip]]]:
+def batches(
+    speech: Speech, clips: list[Clip], seconds: float, seed: int, margin_seconds: float = 0.25
+) -> Iterator[tuple[np.ndarray, list[Clip]]]:
     """Endless batches of about `seconds` of audio: normalised float32 [rows, samples], and the clip of each row.
+
+    Up to `margin_seconds` of room noise surround the longest clip of a batch, more the others.
 
     Clips are sorted by length with some jitter, so that a batch holds nearly one length and an epoch never the same
     batches.
@@ -120,5 +124,5 @@ def batches(speech: Speech, clips: list[Clip], seconds: float, seed: int) -> Ite
             group = groups[index]
             speed = rng.uniform(0.87, 1.17) if rng.random() < 0.5 else 1.0
             waveforms = [faster(speech.waveform(clip), speed) for clip in group]
-            samples = max(map(len, waveforms)) + int(rng.integers(SAMPLE_RATE // 50, SAMPLE_RATE // 4))
+            samples = max(map(len, waveforms)) + int(rng.uniform(0.02, margin_seconds) * SAMPLE_RATE)
             yield np.stack([heard(waveform, samples, bank, rng) for waveform in waveforms]), group

@@ -1,83 +1,134 @@
 """Make the recordings that people try the demonstration with: `python -m demo.recordings`.
 
-They are taken from the test split, that is voices and sentences that no training clip has, and are chosen to be ones
-that the stored checkpoints get right: a first try should show what a right answer looks like. How often they are wrong
+Everything is taken from the tests, that is voices, sentences and seeds that no training clip has, and is chosen to be
+what the stored checkpoints get right: a first try should show what a right answer looks like. How often they are wrong
 stands in the cards.
+
+`audio/` holds commands, with what is said (`.txt`) and, where there is one, its translation (`.de.txt`); `audio/words`
+single words; `audio/sounds` sound events.
 """
 
 import argparse
-import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import torch
 from rich.console import Console
-from transformers import HubertForCTC, HubertForSequenceClassification
+from safetensors.torch import load_file
+from transformers import (
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    Gemma3nAudioEncoder,
+    HubertForCTC,
+    HubertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    SEWForSequenceClassification,
+    SpeechEncoderDecoderModel,
+)
 from transformers.utils.logging import disable_progress_bar
 
-from demo.measure import classify, transcribe
-from demo.network import load
-from demo.sentences import GENERAL, INTENTS
-from demo.speech import SAMPLE_RATE, Clip, Speech, synthesise
-from demo.train import CACHE, CTC, INTENT
+from demo.classifier import classify
+from demo.german import translate as german_of
+from demo.sentences import INTENTS
+from demo.sounds import sounds
+from demo.speech import SAMPLE_RATE, Clip, synthesise
+from demo.store import load
+from demo.tasks import commands, events, intent, transcribe, translate, words
+from demo.train import CACHE
+from demo.words import label_of, synthesise_words
 
 AUDIO = Path(__file__).parent / "audio"
-COUNT = 12
-SECONDS = (2.0, 4.0)
-_PLAIN = """a am an and any she are at be back can could do does for from get has have how i i'm in is it it's like
-long me much my of on put set should some take that the there this to turn was way we what what's when where will
-with you your please"""
+# One of every intent and more, of all the voices of the test, and one of small talk.
+SENTENCES = {
+    "add-half-hour": "add half an hour to the timer",
+    "change-alarm-twelve": "change my alarm to twelve thirty",
+    "messages-sarah": "do i have any messages from sarah",
+    "need-four-bottles": "we need four bottles of bananas",
+    "number-four-point": "the number is four point nine four",
+    "pause-music-six": "pause the music for six hours",
+    "right-after-library": "turn right after the library",
+    "switch-lamp-garage": "switch on the lamp in the garage",
+    "too-bright-bedroom": "it's too bright in the bedroom",
+    "warm-tomorrow-morning": "how warm will it be tomorrow morning",
+    "write-george-airport": "write to george that i am at the airport",
+    "yellow-car-red": "she has a yellow car and a red house",
+}
+SPOKEN_WORDS = ("yes", "no", "left", "right", "stop", "louder", "seven", "coffee")
+console = Console()
 
 
-def name_of(text: str) -> str:
-    """Make a short file name of the words that say most: `off-kitchen-lights` for `turn off the kitchen lights`."""
-    words = [word.replace("'", "") for word in text.split() if word not in _PLAIN.split()]
-    return "-".join(words[:3]) or text.replace(" ", "-")
+def write(name: str, waveform: np.ndarray, **texts: str) -> None:
+    """Write `waveform` int16 or float32 [samples] as `name`.flac, and each of `texts` as `name`.KEY."""
+    file = AUDIO / f"{name}.flac"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, waveform, SAMPLE_RATE, subtype="PCM_16")
+    for ending, text in texts.items():
+        file.with_suffix("." + ending.replace("_", ".")).write_text(text + "\n")
+    console.print(f"{file.relative_to(AUDIO)}  {len(waveform) / SAMPLE_RATE:.1f} s  {' | '.join(texts.values())}")
 
 
-def choose(speech: Speech, right: Callable[[Clip], bool]) -> list[Clip]:
-    """Twelve clips of 2 to 4 s that are `right`: every intent, and as many voices as there are, in turn."""
-    lasting = [clip for clip in speech.clips if SECONDS[0] <= clip.samples / SAMPLE_RATE <= SECONDS[1]]
-    random.Random(0).shuffle(lasting)
-    chosen: dict[str, Clip] = {}
-    for intent in [*INTENTS, GENERAL, *INTENTS][:COUNT]:
-        voices = Counter(clip.voice.variant for clip in chosen.values())
-        fitting = [clip for clip in lasting if clip.intent == intent and name_of(clip.text) not in chosen]
-        fitting.sort(key=lambda clip: voices[clip.voice.variant])
-        clip = next(filter(right, fitting))
-        chosen[name_of(clip.text)] = clip
-    return list(chosen.values())
+def sentence_recordings(seed: int, cache: Path) -> None:
+    """Write the commands; raises ValueError where a checkpoint gets one wrong, which then has to be exchanged."""
+    speech = synthesise("test", 0, seed, cache)
+    ctc, named = load(HubertForCTC, transcribe.FOLDER), load(HubertForSequenceClassification, intent.FOLDER)
+    german = load(SpeechEncoderDecoderModel, translate.FOLDER)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(translate.FOLDER)
+    clips = {clip.text: clip for clip in speech.clips}
+    for name, text in SENTENCES.items():
+        clip = clips[text]
+        waveform, translation = speech.waveform(clip), german_of(text)
+        answers = {transcribe.transcribe(ctc, waveform): text}
+        if clip.intent in INTENTS:
+            answers[classify(named, waveform)] = clip.intent
+        if translation is not None:
+            answers[translate.interpret(german, tokenizer, waveform)] = translation
+        if wrong := [f"{answer!r} for {right!r}" for answer, right in answers.items() if answer != right]:
+            raise ValueError(f"{name}: {', '.join(wrong)}")
+        audio = speech.audio[clip.start : clip.start + clip.samples]
+        write(name, audio, txt=text, **({} if translation is None else {"de_txt": translation}))
+
+
+def word_recordings(seed: int, cache: Path) -> None:
+    """Write words that the command classifier and the probe of the embeddings name, in as many voices."""
+    speech, model = synthesise_words("test", seed, cache), load(SEWForSequenceClassification, commands.FOLDER)
+    encoder, probe = load(Gemma3nAudioEncoder, words.FOLDER), load_file(words.PROBE)
+    voices: Counter[str] = Counter()
+
+    def right(clip: Clip) -> bool:
+        vector = words.embed(encoder, speech.waveform(clip))
+        return classify(model, speech.waveform(clip)) == label_of(clip) and words.named(vector, probe) == clip.text
+
+    for word in SPOKEN_WORDS:
+        said = sorted((clip for clip in speech.clips if clip.text == word), key=lambda clip: voices[clip.voice.variant])
+        clip = next(filter(right, said))
+        voices[clip.voice.variant] += 1
+        write(f"words/{word}", speech.audio[clip.start : clip.start + clip.samples], txt=word)
+
+
+def sound_recordings(seed: int, cache: Path) -> None:
+    """Write one sound of each kind."""
+    model, features = load(ASTForAudioClassification, events.FOLDER), ASTFeatureExtractor.from_pretrained(events.FOLDER)
+    done: set[str] = set()
+    for waveform, event in sounds("test", 5, synthesise("test", 0, seed, cache)):
+        if event not in done and events.name_event(model, features, waveform) == event:
+            done.add(event)
+            write(f"sounds/{event}", waveform, txt=event)
 
 
 def main() -> None:
-    """Choose the recordings and write them, each with its text."""
+    """Write all recordings anew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--cache", type=Path, default=CACHE)
     options = parser.parse_args()
     disable_progress_bar()
     torch.set_num_threads(1)
-    speech = synthesise("test", 0, options.seed, options.cache)
-    ctc = load(HubertForCTC, CTC)
-    intent = load(HubertForSequenceClassification, INTENT)
-
-    def right(clip: Clip) -> bool:
-        waveform = speech.waveform(clip)
-        named = clip.intent == GENERAL or classify(intent, waveform) == clip.intent
-        return named and transcribe(ctc, waveform) == clip.text
-
-    AUDIO.mkdir(exist_ok=True)
-    for old in [*AUDIO.glob("*.flac"), *AUDIO.glob("*.txt")]:
-        old.unlink()
-    for clip in choose(speech, right):
-        file = AUDIO / f"{name_of(clip.text)}.flac"
-        soundfile.write(file, speech.audio[clip.start : clip.start + clip.samples], SAMPLE_RATE, subtype="PCM_16")
-        file.with_suffix(".txt").write_text(clip.text + "\n")
-        Console().print(
-            f"{file.name}  {clip.samples / SAMPLE_RATE:.1f} s  {clip.voice.accent}+{clip.voice.variant}  {clip.text}"
-        )
+    makers: tuple[Callable[[int, Path], None], ...] = (sentence_recordings, word_recordings, sound_recordings)
+    for make in makers:
+        make(options.seed, options.cache)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The demonstration: small models that really work, and how they were made."""

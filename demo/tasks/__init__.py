@@ -1,0 +1,1 @@
+"""One module per checkpoint: its network, how it learns, and what is measured of it."""
