@@ -37,6 +37,7 @@ class LiveBatch:
         """Start `jobs`, which have equally many beams; raises what the engine does."""
         self.jobs = list(jobs)
         self.samples = sum(job.samples for job in jobs)  # of all clips that it began with
+        self.is_sole = len(jobs) == 1  # from the start
         self._engine = engine
         self._started = time.perf_counter()
         self._state = engine.start([job.clip for job in jobs], jobs[0].plan.beams)

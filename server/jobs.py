@@ -13,7 +13,7 @@ from server.decoding.search import Hypothesis, Plan
 from server.errors import ApiError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timed:
     """How long a clip waited, and how long the engine had it: for one batch, or for all of its tokens."""
 
@@ -21,14 +21,14 @@ class Timed:
     inference_seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result(Timed):
-    """One clip's outputs."""
+    """One clip's outputs; whoever reads them may put what is kept of them in their place."""
 
     row: Row
 
 
-@dataclass(frozen=True)
+@dataclass
 class Written(Timed):
     """What one clip may say, best first."""
 
@@ -46,7 +46,7 @@ class Job(Generic[TimedT]):
     future: asyncio.Future[TimedT | ApiError]
 
     def __post_init__(self) -> None:
-        self.submitted = time.perf_counter()
+        self.submitted = self.due = time.perf_counter()
         self.alone = False  # shares no batch, since one that it was in has failed
 
     @property
@@ -98,18 +98,18 @@ JobT = TypeVar("JobT", bound=AnyJob)
 
 
 def form_batch(waiting: Sequence[JobT], budget: float, max_padding: float) -> list[JobT]:
-    """Return the oldest job, then those nearest to it in length that fit.
+    """Return the first job, then those nearest to it in length that fit.
 
     A batch has jobs of one group; longest x count stays within `budget` samples, the padded share within `max_padding`.
-    The oldest goes whatever its length, so that none starves.
+    The first goes whatever its length, so that none starves.
     """
-    oldest = waiting[0]
-    batch = [oldest]
-    if oldest.alone:
+    first = waiting[0]
+    batch = [first]
+    if first.alone:
         return batch
-    longest = total = oldest.samples
-    others = (job for job in waiting[1:] if job.group == oldest.group and not job.alone)
-    for job in sorted(others, key=lambda job: abs(job.samples - oldest.samples)):
+    longest = total = first.samples
+    others = (job for job in waiting[1:] if job.group == first.group and not job.alone)
+    for job in sorted(others, key=lambda job: abs(job.samples - first.samples)):
         padded = max(longest, job.samples) * (len(batch) + 1)
         if padded <= budget and padded - total - job.samples <= max_padding * padded:
             batch.append(job)

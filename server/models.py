@@ -11,13 +11,14 @@ from typing import Literal
 
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.manifest import Task
+from engines.manifest import Generation, Task
 from engines.repository import find_engines
 from engines.runtimes import RuntimeOptions
 from server.decoding.text import TextDecoder
 from server.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, TaskNotSupportedError
 from server.scheduler import Limits, Scheduler
 from server.settings import Settings
+from server.tasks.transcribe import default_search
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Models:
 
     def __init__(self, settings: Settings) -> None:
         """Find the engines; raises EngineNotFoundError without the folder, ValueError for an impossible default."""
+        self._settings = settings
         options = RuntimeOptions(settings.device, settings.threads)
         self._limits = Limits(settings.queue_seconds, settings.batch_seconds, settings.max_padding, settings.live_beams)
         self._models = {name: Model(name, path, options) for name, path in find_engines(settings.models).items()}
@@ -105,6 +107,8 @@ class Models:
                 model.served = Served(engine, scheduler, text)
                 model.state = "ready"
                 logger.info("model %s is ready: %s", model.name, ", ".join(model.tasks))
+                if engine.manifest.generation is not None:
+                    tell_limits(model.name, engine.manifest.generation, self._settings)
 
     async def close(self) -> None:
         """Finish what was admitted."""
@@ -152,12 +156,24 @@ class Models:
         return [model.name for model in self if task in model.tasks]
 
 
+def tell_limits(name: str, generation: Generation, settings: Settings) -> None:
+    """Log what the checkpoint asks for beyond the operator's limits."""
+    asked, served = generation.search, default_search(generation, settings)
+    for what, theirs, ours in (
+        ("tokens", asked.max_length - 1, served.max_length - 1),
+        ("beams", asked.num_beams, served.num_beams),
+    ):
+        if ours < theirs:
+            logger.warning("model %s: by default up to %d %s, not the checkpoint's %d", name, ours, what, theirs)
+
+
 def _load(engine: Engine) -> TextDecoder | None:
     """Load and verify what every request needs. Raises EngineError."""
-    engine.load(engine.full_graph)
     generation = engine.manifest.generation
     if generation is None:
+        engine.load(engine.full_graph)
         return None
+    # Each session has its own copy of the encoder's weights: the full graph is loaded when it is first asked for.
     for graph in (engine.start_graph, engine.step_graph):
         engine.load(graph)
     return TextDecoder(engine.folder, generation)

@@ -76,7 +76,7 @@ class Scheduler:
         self._sample_rate = sample_rate
         self._limits = limits
         self._budget = limits.batch_seconds * sample_rate
-        self._waiting: list[AnyJob] = []
+        self._waiting: list[AnyJob] = []  # by when they are due
         self._running_samples = 0
         self._live = Live(self._budget, limits.live_beams)
         self._samples_per_second = 0.0  # measured; 0 until the first batch
@@ -119,9 +119,22 @@ class Scheduler:
                 f"{self._limits.queue_seconds:g} s is the limit",
                 retry_after=self._retry_after(waiting),
             )
-        self._waiting += jobs
-        self._arrived.set()
+        self._admit(jobs)
         return jobs
+
+    def _admit(self, jobs: Sequence[AnyJob]) -> None:
+        """Let `jobs` wait, each until it would be its turn if the engine had nothing else to do.
+
+        What is submitted meanwhile comes between: a long clip does not hold up others with all of its windows. Nor do
+        others hold it up for good, since nothing goes before what has been due for longer.
+        """
+        before = 0
+        for job in jobs:
+            if self._samples_per_second:
+                job.due += before / self._samples_per_second
+            before += job.samples
+        self._waiting = sorted([*self._waiting, *jobs], key=lambda job: job.due)
+        self._arrived.set()
 
     def _retry_after(self, waiting: int) -> int:
         """Return the seconds until what waits and what runs is done, by the measured throughput."""
@@ -150,12 +163,12 @@ class Scheduler:
     def _next_batch(self) -> list[AnyJob]:
         """Return the jobs that run now; none where the live batches go on.
 
-        Where the oldest clip that is to be written about finds no room, no other does, so that none starves.
+        Where the first clip that is to be written about finds no room, no other does, so that none starves.
         """
         if self._live.is_owed:
             return []
-        oldest = next((job for job in self._waiting if isinstance(job, GenerationJob)), None)
-        may_start = oldest is None or self._live.has_room(oldest)
+        first = next((job for job in self._waiting if isinstance(job, GenerationJob)), None)
+        may_start = first is None or self._live.has_room(first)
         waiting = [job for job in self._waiting if may_start or isinstance(job, BatchJob)]
         if not waiting:
             return []
@@ -173,7 +186,7 @@ class Scheduler:
         try:
             await self._dispatch(batch)
         except Exception as error:  # such as no memory for a thread; the loop must live
-            self._fail(batch, error)
+            self._fail(batch, error, is_sole=len(batch) == 1)
         self._running_samples = 0
         self._live.hold_up(time.perf_counter() - started)
 
@@ -198,7 +211,7 @@ class Scheduler:
             outcomes = await self._in_thread(partial(batch.step, left))
         except Exception as error:
             self._live.remove(batch)
-            self._fail([job for job in batch.jobs if job not in left], error)
+            self._fail([job for job in batch.jobs if job not in left], error, is_sole=batch.is_sole)
             return
         self._live.advanced(time.perf_counter() - started)
         for job, outcome in outcomes.items():
@@ -214,16 +227,17 @@ class Scheduler:
         old = self._samples_per_second or samples_per_second
         self._samples_per_second = old + NEWEST * (samples_per_second - old)
 
-    def _fail(self, batch: Sequence[AnyJob], error: Exception) -> None:
-        """Settle a job that failed, and run several again, each alone, so that only the guilty one fails."""
+    def _fail(self, batch: Sequence[AnyJob], error: Exception, is_sole: bool) -> None:
+        """Settle a job that failed and was the sole one from the start; run all others again, each alone."""
         if isinstance(error, EngineError):  # a graph that is loaded at its first use, and cannot be
             logger.error("a graph cannot be used", exc_info=error)
             for job in batch:
                 job.settle(ModelNotReadyError("the model cannot compute these outputs; see the server's log"))
             return
         logger.error("the engine failed on a batch of %d clips", len(batch), exc_info=error)
-        if len(batch) == 1:
-            batch[0].settle(EngineFailedError("the engine failed on this clip; see the server's log"))
+        if is_sole:
+            for job in batch:
+                job.settle(EngineFailedError("the engine failed on this clip; see the server's log"))
             return
         for job in batch:
             job.alone = True

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -85,7 +85,8 @@ class Service:
         """Decode all sources, then run them; each gets its `outputs`. One bad source fails before anything runs.
 
         A clip that is longer than the engine takes is refused, or cut into windows where it may be `windowed`. Of the
-        outputs of each window, what `reduce` makes of them is kept, lest those of a long clip fill the memory.
+        outputs of each window, what `reduce` makes of them is kept, as soon as it is done: those of a long clip are
+        large.
 
         `timings` receives the seconds of decoding with the wait for it, and over its clips the longest wait in the
         queue and the longest batch. Cancelling drops the clips that wait. Raises ApiError, with the
@@ -145,14 +146,15 @@ class Service:
         self, jobs: Sequence[BatchJob], sources: Sequence[Source], reduce: Callable[[Row], Row] | None
     ) -> list[Result]:
         """Await `jobs`; whatever ends the waiting, those that still wait are dropped."""
+
+        async def one(job: BatchJob, source: Source) -> Result:
+            result = await _result(job, source)
+            if reduce is not None:  # in place, since the job too keeps the result
+                result.row = await self.offload(partial(reduce, result.row))
+            return result
+
         try:
-            results = []
-            for job, source in zip(jobs, sources, strict=True):
-                result = await _result(job, source)
-                if reduce is not None:
-                    result = replace(result, row=await self.offload(partial(reduce, result.row)))
-                results.append(result)
-            return results
+            return await asyncio.gather(*(one(job, source) for job, source in zip(jobs, sources, strict=True)))
         finally:
             _leave(jobs)
 

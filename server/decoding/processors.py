@@ -40,7 +40,7 @@ def _constraints(search: Search, eos_tokens: Sequence[int]) -> Iterator[Processo
     if search.forced_eos_token_id is not None:
         yield partial(force_at, search.max_length - 1, search.forced_eos_token_id)
     if search.suppress_tokens:
-        yield partial(forbid_before, search.max_length, search.suppress_tokens)
+        yield partial(forbid, search.suppress_tokens)
     if search.begin_suppress_tokens:
         begin = 1 if search.forced_bos_token_id is None else 2
         yield partial(forbid_at, begin, search.begin_suppress_tokens)
@@ -74,6 +74,11 @@ def forbid_repeated_ngrams(size: int, tokens: Tokens, scores: Scores) -> None:
     begun = tokens[:, None, length + 1 - size :]
     beams, places = np.nonzero((ngrams[..., :-1] == begun).all(axis=2))
     scores[beams, ngrams[beams, places, -1]] = NEVER
+
+
+def forbid(forbidden: Sequence[int], tokens: Tokens, scores: Scores) -> None:
+    """Forbid tokens everywhere."""
+    scores[:, list(forbidden)] = NEVER
 
 
 def forbid_before(length: int, forbidden: Sequence[int], tokens: Tokens, scores: Scores) -> None:

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
-from server.schemas import ClassifyAnswer, ClassifyOptions
+from server.schemas.answers import ClassifyAnswer
+from server.schemas.options import ClassifyOptions
 from server.service import ClipRow
 from server.tasks.classify import Classify
 

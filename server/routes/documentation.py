@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from server.routes.inputs import BYTES, JSON, MULTIPART
-from server.schemas import ErrorAnswer, Options
+from server.schemas.answers import ErrorAnswer
+from server.schemas.options import Options
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}

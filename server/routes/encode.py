@@ -17,7 +17,8 @@ from server.errors import NotAcceptableError, OptionError
 from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
-from server.schemas import EncodeAnswer, EncodeOptions
+from server.schemas.answers import EncodeAnswer
+from server.schemas.options import EncodeOptions
 from server.service import ClipRow
 from server.tasks.encode import Encode, Encoding
 

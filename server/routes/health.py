@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from server.routes.answers import ServiceDep
-from server.schemas import Health
+from server.schemas.answers import Health
 
 router = APIRouter()
 

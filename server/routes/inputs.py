@@ -25,7 +25,7 @@ from server.errors import (
     OptionError,
     TooManyClipsError,
 )
-from server.schemas import Options
+from server.schemas.options import Options
 from server.service import Service, Source
 
 OptionsT = TypeVar("OptionsT", bound=Options)

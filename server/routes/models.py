@@ -11,8 +11,10 @@ from engines.manifest import Manifest, Task
 from server.models import Model
 from server.routes.answers import ServiceDep
 from server.routes.documentation import ERRORS
-from server.schemas import ModelItem, ModelList
+from server.schemas.answers import GenerationItem, ModelItem, ModelList
 from server.service import Service
+from server.settings import Settings
+from server.tasks.transcribe import default_search
 
 router = APIRouter()
 
@@ -54,15 +56,17 @@ def describe(model: Model, service: Service) -> ModelItem:
             },
         }
     )
-    return known.model_copy(update=dict(particular(manifest)))
+    return known.model_copy(update=dict(particular(manifest, service.settings)))
 
 
-def particular(manifest: Manifest) -> Iterator[tuple[str, object]]:
+def particular(manifest: Manifest, settings: Settings) -> Iterator[tuple[str, object]]:
     """Yield what only some models have."""
     if manifest.classification is not None:
         yield "labels", list(manifest.classification.labels)
     if manifest.generation is not None:
         yield "languages", sorted(manifest.generation.languages)
+        search = default_search(manifest.generation, settings)
+        yield "generation", GenerationItem(max_tokens=search.max_length - 1, beams=search.num_beams)
     if manifest.variant is not None:
         yield "variant", manifest.variant
         yield "variant_difference", manifest.variant_difference

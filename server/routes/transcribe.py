@@ -12,7 +12,8 @@ from server.decoding.ctc import Transcript
 from server.routes.answers import ServiceDep, TimingsDep, to_json
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
-from server.schemas import TranscribeAnswer, TranscribeOptions
+from server.schemas.answers import TranscribeAnswer
+from server.schemas.options import TranscribeOptions
 from server.service import ClipRow, ClipText
 from server.tasks.transcribe import Transcribe, Write
 
@@ -73,7 +74,7 @@ def render(as_text: bool, model: str, make: Callable[[], list[Item]]) -> bytes:
     """Return the answer's body."""
     items = make()
     if as_text:
-        return "".join(f"{item['text']}\n" for item in items).encode()
+        return "".join(f"{' '.join(item['text'].splitlines())}\n" for item in items).encode()
     data = [{"index": index, **item} for index, item in enumerate(items)]
     seconds = sum(item["duration"] for item in items)
     return to_json({"model": model, "data": data, "text": data[0]["text"], "usage": {"audio_seconds": seconds}})

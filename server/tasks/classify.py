@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engines.manifest import Manifest, ProblemType
 from server.errors import TaskNotSupportedError
-from server.schemas import ClassifyOptions, ScoreFunction
+from server.schemas.options import ClassifyOptions, ScoreFunction
 from server.windows import Window, average
 
 # As transformers' audio classification pipeline chooses.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engines.batch import Row
 from engines.manifest import Manifest
 from server.errors import OptionError, OptionNotSupportedError
-from server.schemas import EncodeOptions, Pooling
+from server.schemas.options import EncodeOptions, Pooling
 from server.windows import Window, average
 
 

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.batch import Row
-from engines.manifest import Generation, Manifest
+from engines.manifest import Generation, Manifest, Search
 from server.decoding.ctc import CtcDecoder, Transcript
 from server.decoding.search import Hypothesis, Plan
 from server.decoding.text import TextDecoder
 from server.errors import OptionError, OptionNotSupportedError, TaskNotSupportedError
-from server.schemas import TranscribeOptions
+from server.schemas.options import TranscribeOptions
 from server.settings import Settings
 
 # Options that say how tokens are drawn, and those that a model which writes token by token has beside them.
 SAMPLING = ("top_k", "top_p", "seed")
 WRITING = ("alternatives", *SAMPLING, "max_tokens", "language")
+# Below, scores that are divided by the temperature leave what float32 holds, or come near to the score of no beam.
+MIN_TEMPERATURE = 1e-3
 
 
 class Transcribe:
@@ -94,12 +96,21 @@ def make_plan(generation: Generation, options: TranscribeOptions, settings: Sett
     if options.alternatives and options.alternatives > beams:
         message = f"{options.alternatives} alternatives need as many beams, not {beams}: set 'beams' too"
         raise OptionError(message, "alternatives")
+    if samples and options.temperature is not None and options.temperature < MIN_TEMPERATURE:
+        message = f"'temperature' is {options.temperature:g}: set 0 to take the best tokens, or {MIN_TEMPERATURE} up"
+        raise OptionError(message, "temperature")
     if samples:
         wished = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p")}
         asked |= {name: value for name, value in wished.items() if value is not None}
+        asked["temperature"] = max(asked.get("temperature", search.temperature), MIN_TEMPERATURE)
     if options.language:
         asked["forced_bos_token_id"] = _language(generation, options.language)
     return Plan(generation, search.model_copy(update=asked), options.seed)
+
+
+def default_search(generation: Generation, settings: Settings) -> Search:
+    """Return how the decoder writes where a request asks for nothing."""
+    return make_plan(generation, TranscribeOptions(), settings).search
 
 
 def _max_tokens(generation: Generation, options: TranscribeOptions, settings: Settings) -> int:

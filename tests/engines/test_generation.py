@@ -175,8 +175,8 @@ def test_golden_texts_are_few_and_small(engine: Engine) -> None:
     assert (engine.folder / golden.file).stat().st_size <= 5_000_000
     for index in range(golden.clips):
         assert tensors[f"{index}.tokens"].shape == (golden.tokens,)
-        assert tensors[f"{index}.logits"].shape[0] == golden.tokens
-        assert tensors[f"{index}.logits"].shape[1] <= 1024
+        assert tensors[f"{index}.text.logits"].shape[0] == golden.tokens
+        assert tensors[f"{index}.text.logits"].shape[1] <= 1024
         assert {name for name in golden.cross if f"{index}.{name}" in tensors} == set(golden.cross)
 
 
@@ -184,7 +184,8 @@ def test_a_start_graph_is_proved_by_the_rows_that_its_golden_clips_keep(folder: 
     data = json.loads((folder / MANIFEST_NAME).read_text())
     path = folder / data["golden"]["file"]
     tensors = load_file(path)
-    save_file({key: array[:, :3] if ".cross." in key else array for key, array in tensors.items()}, path)
+    cut = {key: array[:, :3].copy() if ".cross." in key else array for key, array in tensors.items()}
+    save_file(cut, path)
     for rows, proven in ((3, True), (4, False)):
         (folder / MANIFEST_NAME).write_text(json.dumps(data | {"golden": data["golden"] | {"rows": rows}}))
         rehash(folder, path.name)
@@ -193,7 +194,7 @@ def test_a_start_graph_is_proved_by_the_rows_that_its_golden_clips_keep(folder: 
         assert proved(engine.open_graph(start)[1]) == proven
 
 
-@pytest.mark.parametrize("name", ["logits", "cross"])
+@pytest.mark.parametrize("name", ["text.logits", "cross"])
 def test_other_values_than_the_golden_ones_are_not_served(folder: Path, name: str) -> None:
     golden = Manifest.read(folder).golden
     key = f"0.{golden.cross[0] if name == 'cross' else name}"

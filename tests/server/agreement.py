@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def _generated(checkpoint: checkpoints.Checkpoint, clips: Clips) -> list[str]:
     texts = []
     for clip in clips:
         features = extractor(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the checkpoint leaves the longest text to transformers
             tokens = model.generate(features[extractor.model_input_names[0]])
         texts.append(str(tokenizer.decode(tokens[0], skip_special_tokens=True)))
     return texts

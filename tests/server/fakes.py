@@ -45,26 +45,43 @@ def plan(beams: int = 1, max_length: int = 1000) -> Plan:
     return Plan(generation, search)
 
 
+Text = tuple[int, ...]
+
+
+def spell(clip: Clip, text: Text) -> list[float]:
+    """Return the logits of what follows `text`, start token included: n words about a clip of the value n."""
+    logits = [0.0, 0.0, 0.0]
+    logits[EOS if len(text) > clip[0] else WORD] = 10 + float(clip[0])
+    return logits
+
+
 @dataclass
 class FakeState:
-    """The clips, and how many tokens each has."""
+    """The clips, and as in an engine's cache a text for each row, with the clip that it is about."""
 
     clips: list[Clip]
+    rows: list[int]  # the first row of each clip
+    cache: list[tuple[Clip, Text]]
     steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.started = len(self.clips)
 
     def keep(self, clips: Sequence[int]) -> None:
         self.clips = [self.clips[index] for index in clips]
+        self.rows = [self.rows[index] for index in clips]
 
 
 @dataclass
 class FakeEngine:
     """Outputs are the clip's mean, times 2 for `b`. `b` and `c` come from graphs of their own.
 
-    About a clip of the value n it writes n words.
+    What it writes about a clip is up to `spell`.
     """
 
     calls: list[tuple[list[int], tuple[str, ...]]] = field(default_factory=list)
     fault: Callable[[Sequence[Clip]], None] = lambda clips: None
+    spell: Callable[[Clip, Text], list[float]] = spell
     step_fault: Callable[[FakeState], None] = lambda state: None
     gate: threading.Event = field(default_factory=threading.Event)
     seconds: float = 0.0
@@ -83,17 +100,22 @@ class FakeEngine:
 
     def start(self, clips: Sequence[Clip], beams: int) -> FakeState:
         self._call(clips, ("start",))
-        return FakeState(list(clips))
+        rows: list[tuple[Clip, Text]] = [(clip, ()) for clip in clips for _ in range(beams)]
+        return FakeState(list(clips), [index * beams for index in range(len(clips))], rows)
 
     def step(self, state: FakeState, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
         self.calls.append(([len(clip) for clip in state.clips], ("step",)))
         time.sleep(self.step_seconds)
         self.step_fault(state)
-        logits = np.zeros((*tokens.shape, 3), np.float32)
-        for own, clip in zip(logits, state.clips, strict=True):
-            own[:, EOS if state.steps >= clip[0] else WORD] = 10 + clip[0]
+        cache: list[tuple[Clip, Text]] = []
+        for clip, first, its_tokens, its_parents in zip(state.clips, state.rows, tokens, parents, strict=True):
+            for token, parent in zip(its_tokens.tolist(), its_parents.tolist(), strict=True):
+                about, text = state.cache[first + parent]
+                assert about is clip
+                cache.append((clip, (*text, token)))
+        state.cache, state.rows = cache, [index * tokens.shape[1] for index in range(len(state.clips))]
         state.steps += 1
-        return logits
+        return np.array([self.spell(*row) for row in cache], np.float32).reshape(*tokens.shape, 3)
 
     def _call(self, clips: Sequence[Clip], outputs: tuple[str, ...]) -> None:
         self.calls.append(([len(clip) for clip in clips], outputs))

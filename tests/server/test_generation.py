@@ -79,6 +79,70 @@ def test_those_that_left_are_forgotten_before_the_step() -> None:
     assert engine.lengths == [[100, 100], [100]]
 
 
+@pytest.mark.parametrize("leaving", [0, 1, 2])
+def test_a_client_that_leaves_before_the_first_token_disturbs_nobody(
+    leaving: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = FakeEngine()
+
+    async def test(scheduler: Scheduler) -> None:
+        engine.gate.clear()
+        jobs = scheduler.submit_generation([clip(1, 5), clip(1, 3), clip(1, 7)], plan(beams=2))
+        while not engine.calls:  # noqa: ASYNC110  # they come from another thread
+            await asyncio.sleep(0.001)
+        jobs.pop(leaving).future.cancel()
+        engine.gate.set()
+        expected = [5, 3, 7]
+        expected.pop(leaving)
+        assert words(await outcomes(jobs)) == expected
+        assert engine.lengths[:2] == [[100] * 3, [100] * 2]
+
+    scheduled(engine, test)
+    assert not caplog.records
+
+
+def test_whoever_leaves_the_texts_of_the_others_are_those_of_their_clips_alone() -> None:
+    def babble(clip: Clip, text: tuple[int, ...]) -> list[float]:
+        return list(np.random.default_rng([int(clip[0]), *text]).standard_normal(3))
+
+    async def written(jobs: list[GenerationJob], leaving: dict[int, GenerationJob]) -> dict[int, Any]:
+        batch = LiveBatch(FakeEngine(spell=babble), jobs)
+        found: dict[int, Any] = {}
+        for step in range(12):
+            left = {leaving[step]} if step in leaving else set()
+            found |= {int(job.clip[0]): one.hypotheses for job, one in batch.step(left).items()}  # type: ignore[union-attr]
+        assert not batch.jobs
+        return found
+
+    def jobs(*values: int) -> list[GenerationJob]:
+        loop = asyncio.get_running_loop()
+        return [GenerationJob(clip(1, value), loop.create_future(), plan(3, max_length=10)) for value in values]
+
+    async def run() -> None:
+        several = jobs(*range(8))
+        found = await written(several, {0: several[0], 1: several[7], 2: several[4]})
+        assert {1, 2, 3, 5, 6} <= set(found)
+        for value, texts in found.items():
+            assert texts == (await written(jobs(value), {}))[value]
+
+    asyncio.run(run())
+
+
+def test_a_clip_fails_only_after_it_was_alone() -> None:
+    def fault(state: FakeState) -> None:
+        if state.steps == 3 and state.started == 2:
+            raise MemoryError
+
+    engine = FakeEngine(step_fault=fault)
+
+    async def test(scheduler: Scheduler) -> None:
+        jobs = scheduler.submit_generation([clip(1, 1), clip(1, 9)], plan())
+        assert words(await outcomes(jobs)) == [1, 9]
+        assert engine.order.count("s") == 2
+
+    scheduled(engine, test)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logits_that_are_not_finite_fail_only_their_clip(value: float) -> None:
     async def run() -> None:

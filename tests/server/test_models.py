@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from server.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, TaskNotSupportedError
-from server.models import Models
+from server.models import Models, tell_limits
 from server.settings import Settings
+from tests.server.fakes import plan
 from tests.server.process import serving
 
 
@@ -75,6 +76,16 @@ def test_what_is_loaded_is_served(models: Path) -> None:
             found.resolve("tiny-base", "classify")
 
     loaded(Settings(models=models), test)
+
+
+def test_what_the_operator_lowers_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    tell_limits("any", plan(beams=4, max_length=101).generation, Settings(max_tokens=100, max_beams=4))
+    assert not caplog.messages
+    tell_limits("any", plan(beams=4, max_length=101).generation, Settings(max_tokens=50, max_beams=2))
+    assert caplog.messages == [
+        "model any: by default up to 50 tokens, not the checkpoint's 100",
+        "model any: by default up to 2 beams, not the checkpoint's 4",
+    ]
 
 
 def test_an_empty_folder_is_never_ready(tmp_path: Path) -> None:

@@ -106,6 +106,26 @@ def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back() -> 
     scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2, live_beams=8))
 
 
+def test_others_come_between_the_clips_of_a_long_request_and_none_starves() -> None:
+    engine = FakeEngine(seconds=0.02)
+
+    async def test(scheduler: Scheduler) -> None:
+        await outcomes(scheduler.submit([clip(10)], ["a"]))  # measured: 10 s of audio in 20 ms
+        long = scheduler.submit([clip(10)] * 20, ["a"])
+        await asyncio.sleep(0.03)
+        await outcomes(scheduler.submit([clip(1)], ["a"]))
+        assert sum(job.future.done() for job in long) <= 6
+        others = scheduler.submit([clip(10, 3)], ["a"])
+        while not long[-1].future.done():  # more than the engine can do
+            others += scheduler.submit([clip(10, 3)], ["a"])
+            await asyncio.sleep(0.01)
+        assert sum(job.future.done() for job in others) >= 5
+        for job in others:
+            job.future.cancel()
+
+    scheduled(engine, test, Limits(queue_seconds=10_000, batch_seconds=10, max_padding=0.2, live_beams=8))
+
+
 def test_an_empty_queue_takes_a_request_that_is_larger_than_it() -> None:
     async def test(scheduler: Scheduler) -> None:
         await outcomes(scheduler.submit([clip(30)] * 3, ["a"]))

@@ -1,5 +1,7 @@
 import asyncio
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -7,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from engines.batch import Clip, Row
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
 from server.errors import AudioTooLongError, AudioUndecodableError, EngineFailedError
@@ -77,6 +80,30 @@ def test_a_clip_that_may_be_windowed_is_cut_and_what_is_kept_of_each_window_come
         assert caught.value.param == "file[1]"
 
     asyncio.run(run())
+
+
+def test_the_outputs_of_a_window_are_gone_when_they_are_reduced(service: Service, engine: FakeWithManifest) -> None:
+    original, most = engine.run, 0
+    arrays: list[weakref.ref[np.ndarray]] = []
+
+    def run_and_watch(clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
+        nonlocal most
+        time.sleep(0.005)  # the window before is reduced meanwhile
+        rows = original(clips, outputs)
+        arrays.extend(weakref.ref(row["a"]) for row in rows)
+        most = max(most, sum(array() is not None for array in arrays))
+        return rows
+
+    engine.run = run_and_watch  # type: ignore[method-assign]
+
+    async def run() -> None:
+        await service.run(
+            served(engine), ["a"], [source(590, 0.5)], {}, windowed=True, reduce=lambda row: {"b": 2 * row["a"]}
+        )
+
+    asyncio.run(run())
+    assert len(arrays) == 20
+    assert most <= 5
 
 
 def test_one_bad_source_fails_before_anything_runs(service: Service, engine: FakeWithManifest) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.manifest import Search
-from server.decoding.search import Plan, log_softmax, top_k
+from server.decoding.search import NONE_YET, Plan, log_softmax, top_k
 from tests.server.decoding.translators import (
     CONFIGS,
     EOS,
@@ -56,7 +56,14 @@ def test_the_texts_are_those_of_transformers() -> None:
         model = translator(kind, seed)
         expected, scores = reference(model, clip, search, eos_tokens)
         found = write(Plan(generation(search, eos_tokens), search), stepper(model, clip))
-        for text, score, mine in zip(expected, scores or [found[0].score], found, strict=False):
+        # What is suppressed may leave fewer texts; then transformers fills up with texts whose score is that of none.
+        likely = [
+            (text, score)
+            for text, score in zip(expected, scores or [found[0].score], strict=True)
+            if score > NONE_YET / 2
+        ]
+        assert len(found) == max(len(likely), 1)
+        for (text, score), mine in zip(likely, found, strict=False):
             assert mine.score == pytest.approx(score, rel=1e-6, abs=TIE)
             seen["ties"] += text != mine.tokens
         best = expected[0]

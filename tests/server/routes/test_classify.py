@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from engines.manifest import Manifest
-from server.schemas import ClassifyAnswer
+from server.schemas.answers import ClassifyAnswer
 from tests.server.process import Server
 
 

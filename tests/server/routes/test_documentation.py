@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from server.schemas import ClassifyOptions, EncodeOptions, Options, Pooling, TranscribeOptions
+from server.schemas.options import ClassifyOptions, EncodeOptions, Options, Pooling, TranscribeOptions
 from tests.server.process import Server
 
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load
 
 from engines.engine import Engine
-from server.schemas import EncodeAnswer
+from server.schemas.answers import EncodeAnswer
 from tests.server.process import Server, noise, wav
 
 NPY, SAFETENSORS = "application/x-npy", "application/vnd.safetensors"

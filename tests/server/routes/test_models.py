@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from engines.manifest import Manifest
-from server.schemas import ModelList
+from server.schemas.answers import ModelList
 from tests.server.process import Server
 
 

@@ -5,7 +5,8 @@ from transformers import AutoTokenizer
 
 from engines.engine import Engine
 from server.decoding.ctc import CtcDecoder
-from server.schemas import TranscribeAnswer
+from server.routes.transcribe import render
+from server.schemas.answers import TranscribeAnswer
 from tests.server.process import Server, noise, wav
 
 
@@ -46,6 +47,11 @@ def test_plain_text(server: Server, speech: bytes) -> None:
     response = server.client.post("/v1/transcribe", files=parts, data={"response_format": "text"})
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert response.text == f"{text}\n{text}\n"
+
+
+def test_plain_text_has_one_line_for_each_clip() -> None:
+    items = [{"text": "one\r\ntwo\nthree", "duration": 1}, {"text": "", "duration": 1}]
+    assert render(True, "any", lambda: items) == b"one two three\n\n"
 
 
 @pytest.mark.parametrize(

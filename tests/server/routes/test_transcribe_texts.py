@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.schemas import TranscribeAnswer
+from server.schemas.answers import TranscribeAnswer
 from tests.server.process import Server, noise, serving, wav
 from tests.server.translation import LANGUAGES, Translator, write_translator
 
@@ -86,6 +86,13 @@ def test_a_language_is_the_first_token(server: Server, translator: Translator) -
         [item] = transcribe(server, CLIPS[0], language=language)["data"]
         assert item["text"] == translator(CLIPS[0], forced_bos_token_id=token)[0]
         assert item["language"] == language
+
+
+def test_what_a_request_gets_by_default_is_listed(server: Server, translator: Translator) -> None:
+    item = server.client.get(f"/v1/models/{NAME}").json()
+    assert item["generation"]["beams"] == 1
+    assert 1 <= item["generation"]["max_tokens"] <= LONG
+    assert set(item["parity"]) >= {"fp32.start", "fp32.step"}
 
 
 def test_plain_text(server: Server, translator: Translator) -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from engines.manifest import ProblemType
 from server.errors import TaskNotSupportedError
-from server.schemas import ClassifyOptions, ScoreFunction
+from server.schemas.options import ClassifyOptions, ScoreFunction
 from server.tasks.classify import Classify, Label, scores
 from server.windows import Window
 from tests.server.tasks.manifests import manifest

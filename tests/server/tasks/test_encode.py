@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from engines.batch import Row
 from engines.manifest import Manifest, Output
 from server.errors import OptionError, OptionNotSupportedError
-from server.schemas import EncodeOptions, Pooling
+from server.schemas.options import EncodeOptions, Pooling
 from server.tasks.encode import Encode, Encoding
 from server.windows import Window
 from tests.server.tasks.manifests import manifest

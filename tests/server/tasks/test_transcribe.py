@@ -7,7 +7,7 @@ from engines.manifest import Ctc, Generation, Search
 from server.decoding.search import Hypothesis, Plan
 from server.decoding.text import TextDecoder
 from server.errors import OptionError, OptionNotSupportedError, TaskNotSupportedError
-from server.schemas import TranscribeOptions
+from server.schemas.options import TranscribeOptions
 from server.settings import Settings
 from server.tasks.transcribe import Transcribe, Write, make_plan
 from tests.server.fakes import plan as any_plan
@@ -83,6 +83,14 @@ def test_temperature_zero_takes_the_best() -> None:
     assert not plan(generation(do_sample=True), temperature=0).search.do_sample
 
 
+def test_the_lowest_temperature_overflows_nothing() -> None:
+    logits = np.array([[1e5, -1e5, 0]], np.float32)
+    for spec in (generation(), generation(do_sample=True, temperature=1e-40)):
+        searcher = plan(spec, temperature=0.001 if not spec.search.do_sample else None).begin()
+        searcher.advance(logits)
+        assert searcher.tokens.tolist() == [0]
+
+
 def test_the_operator_bounds_what_a_checkpoint_asks_for() -> None:
     search = plan(generation(num_beams=50).model_copy(update={"search": Search(max_length=300, num_beams=50)})).search
     assert (search.num_beams, search.max_length) == (6, 51)
@@ -97,6 +105,7 @@ def test_the_operator_bounds_what_a_checkpoint_asks_for() -> None:
         ({"top_k": 5}, "set 'temperature'"),
         ({"top_p": 0.5}, "set 'temperature'"),
         ({"seed": 1, "temperature": 0}, "set 'temperature'"),
+        ({"temperature": 1e-40}, "set 0 to take the best"),
         ({"language": "fr"}, "'fr'; it has: de, en"),
     ],
 )
