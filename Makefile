@@ -14,7 +14,7 @@ PIP_OPTIONS ?= --quiet --disable-pip-version-check
 
 serve: .venv/installed
 	.venv/bin/sonant serve --models demo/engines --port $(PORT) \
-	    --default encode=hubert-ctc-english --default transcribe=hubert-ctc-english \
+	    --default encode=usm-spoken-words --default transcribe=hubert-ctc-english \
 	    --default classify=hubert-intent-english
 
 test: lint

@@ -6,7 +6,6 @@ Export, verification and server are processes of their own, whose peak memory th
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import socket
 import subprocess
@@ -26,7 +25,7 @@ from benchmarks.record import Exported, Exports
 from engines.manifest import Manifest
 from sonant.terminal import steps
 
-GIB = 2**30
+KIB_PER_GIB = 2**20
 CHOICES = tuple(name for name in recipes.RECIPES if name != "tiny")
 STARTED_WITHIN_SECONDS = 300.0
 
@@ -65,7 +64,9 @@ def measure(arguments: argparse.Namespace) -> Exports:
 
 def _measure(name: str, checkpoint: Path, folder: Path, arguments: argparse.Namespace) -> Exported:
     engine = folder / name
-    exported = sonant(["export", str(checkpoint), "--output", str(engine)])
+    chosen = recipes.RECIPES[name].variant
+    variant = ["--variant", chosen] if chosen else []
+    exported = sonant(["export", str(checkpoint), "--output", str(engine), *variant])
     verified = sonant(["verify", str(engine), "--threads", str(arguments.threads)])
     manifest = Manifest.read(engine)
     first, second, peak = serve(folder, manifest, arguments)
@@ -84,6 +85,7 @@ def _measure(name: str, checkpoint: Path, folder: Path, arguments: argparse.Name
         ready_seconds=first,
         request_seconds=second,
         serve_peak_gib=peak,
+        differences=manifest.variant_difference,
     )
 
 
@@ -95,20 +97,29 @@ class Usage:
     peak_gib: float
 
 
+# Runs a command and says how much memory it had at most. The system counts what a process had before it became the
+# command too, so that one of our size must not start it.
+LAUNCHER = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
+
+
 def sonant(arguments: Sequence[str]) -> Usage:
     """Run `sonant` with `arguments`; ValueError with what it said where it fails."""
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory() as folder:
+        peak = Path(folder) / "peak"
+        launch = [sys.executable, "-S", "-c", LAUNCHER, str(peak)]
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sonant.cli", *arguments], stdout=log, stderr=subprocess.STDOUT
+        done = subprocess.run(
+            [*launch, sys.executable, "-m", "sonant.cli", *arguments], capture_output=True, text=True, check=False
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started
-        if process.returncode:
-            log.seek(0)
-            raise ValueError(f"sonant {' '.join(arguments)} failed: {log.read().decode()[-500:]}")
-    return Usage(seconds, usage.ru_maxrss * 1024 / GIB)
+        if done.returncode:
+            raise ValueError(f"sonant {' '.join(arguments)} failed: {(done.stdout + done.stderr)[-500:]}")
+        return Usage(seconds, int(peak.read_text()) / KIB_PER_GIB)
 
 
 def serve(folder: Path, manifest: Manifest, arguments: argparse.Namespace) -> tuple[float, float, float]:
@@ -132,11 +143,17 @@ def serve(folder: Path, manifest: Manifest, arguments: argparse.Namespace) -> tu
             request = time.perf_counter() - started
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"{folder.name}: /v1/encode answered {answer.status_code}: {answer.text[:300]}")
+            peak = _peak_kib(process)
     finally:
         process.terminate()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return ready, request, usage.ru_maxrss * 1024 / GIB
+        process.wait()
+    return ready, request, peak / KIB_PER_GIB
+
+
+def _peak_kib(process: subprocess.Popen[bytes]) -> int:
+    """Return the most memory that a running process has had."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:

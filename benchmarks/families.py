@@ -53,8 +53,7 @@ def measure(arguments: argparse.Namespace) -> Families:
 
 def specimens(kind: Kind) -> list[tuple[str, Specimen]]:
     """Return what is exported of a family: each class as it is, and each named configuration."""
-    named = {name: specimen for name, specimen in kind.exports.items() if specimen.options.variant is None}
-    return [*(("", Specimen(architecture)) for architecture in kind.architectures), *named.items()]
+    return [*(("", Specimen(architecture)) for architecture in kind.architectures), *kind.exports.items()]
 
 
 def _cells(
@@ -66,7 +65,8 @@ def _cells(
         checkpoint = kind.write(folder / "checkpoints" / str(index), specimen.architecture, **specimen.config)
         models = folder / "models" / str(index)
         outputs = (*DEFAULT_OUTPUTS, *["attentions"] * specimen.options.attentions)
-        engine = export(str(checkpoint), models / "model", outputs=outputs, max_seconds=20)
+        variant = specimen.options.variant
+        engine = export(str(checkpoint), models / "model", outputs=outputs, variant=variant, max_seconds=20)
         manifest = Engine(models / "model").manifest
         with serving(models) as server:  # ready: every graph has reproduced its golden clips
             clips = [noise(seconds, seed=place) for place, seconds in enumerate(SECONDS)]
@@ -80,6 +80,7 @@ def _cells(
                 outputs=tuple(dict.fromkeys(output.name.partition(".")[0] for output in manifest.outputs)),
                 alone=max(check.alone for checks in engine.checks.values() for check in checks),
                 batch=max(check.batch for checks in engine.checks.values() for check in checks),
+                differences=manifest.variant_difference,
                 answers={
                     task: console.check(f"{specimen.architecture} over HTTP", worst) for task, worst in found.items()
                 },

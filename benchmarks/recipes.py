@@ -44,6 +44,7 @@ class Recipe:
     config: Callable[[], PreTrainedConfig]
     extractor: Callable[[], Any]
     dtype: torch.dtype = torch.float32  # of the weights on the disk
+    variant: str | None = None  # of the engine
     extras: Mapping[str, Callable[[PreTrainedConfig], Any]] = field(default_factory=dict)
 
 
@@ -56,6 +57,17 @@ def sew(like: str, **settings: Any) -> Recipe:
     """Return a SEW encoder."""
     return Recipe(
         like, "SEWModel", lambda: SEWConfig(num_conv_pos_embeddings=31, **settings), lambda: waveform(masked=False)
+    )
+
+
+def spectrogram(variant: str | None = None) -> Recipe:
+    """Return an AST classifier of AudioSet's sounds."""
+    return Recipe(
+        "MIT/ast-finetuned-audioset-10-10-0.4593",
+        "ASTForAudioClassification",
+        lambda: ASTConfig(id2label={index: f"sound {index}" for index in range(527)}),
+        ASTFeatureExtractor,
+        variant=variant,
     )
 
 
@@ -116,12 +128,8 @@ RECIPES = {
         num_attention_heads=8,
         intermediate_size=2048,
     ),
-    "ast-base": Recipe(
-        "MIT/ast-finetuned-audioset-10-10-0.4593",
-        "ASTForAudioClassification",
-        lambda: ASTConfig(id2label={index: f"sound {index}" for index in range(527)}),
-        ASTFeatureExtractor,
-    ),
+    "ast-base": spectrogram(),
+    "ast-base-cropped": spectrogram(variant="cropped"),
     "usm": Recipe(
         "Atotti/google-usm",
         "Gemma3nAudioEncoder",

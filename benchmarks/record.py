@@ -149,6 +149,7 @@ class Exported(_Model):
     ready_seconds: float  # from the server's start until the engine is loaded and verified
     request_seconds: float  # one clip
     serve_peak_gib: float
+    differences: dict[str, float] = {}  # of a variant: by output, the error against transformers on the golden clips
 
 
 class Exports(_Model):
@@ -184,9 +185,15 @@ class Exports(_Model):
         """The figures that count."""
         largest = max(self.cells, key=lambda cell: cell.export_peak_gib)
         configurations = "; ".join(f"{cell.model} as {cell.like}" for cell in self.cells)
+        variants = "".join(
+            f" {cell.model} is another model: it differs from transformers by {_differences(cell.differences)}."
+            for cell in self.cells
+            if cell.differences
+        )
         return (
             f"Configurations: {configurations}; the weights are random. The error is the largest of any output against "
             f"transformers. Largest peak memory of an export: {largest.export_peak_gib:.1f} GiB, of {largest.model}."
+            f"{variants}"
         )
 
 
@@ -201,6 +208,7 @@ class FamilyCell(_Model):
     alone: float  # the largest error of any output on the golden clips against transformers, each alone
     batch: float  # and in one batch with NaN in the padding
     answers: dict[str, float]  # by task: the largest error of the answers over HTTP; of texts 0 where all are equal
+    differences: dict[str, float] = {}  # of a variant: by output, the error against transformers on the golden clips
 
 
 class Families(_Model):
@@ -238,12 +246,18 @@ class Families(_Model):
     def summary(self) -> str:
         """The figures that count."""
         worst = max(max(cell.alone, cell.batch, *cell.answers.values()) for cell in self.cells)
+        variants = "".join(
+            f" {cell.architecture}, {cell.configuration}, is another model, and compared with itself in transformers' "
+            f"modules: from the checkpoint it differs by {_differences(cell.differences)}."
+            for cell in self.cells
+            if cell.differences
+        )
         return (
             "Each was exported from a small checkpoint with random weights, verified, served and asked over HTTP with "
             "three clips of unequal lengths in one request. Tasks: the largest error of the answers against "
             "transformers on each clip alone; texts are equal to the letter. Alone and batch: the largest error of any "
             "output on the golden clips, each alone and in one batch with NaN in the padding. "
-            f"Largest of all: {worst:.1e}."
+            f"Largest of all: {worst:.1e}.{variants}"
         )
 
 
@@ -264,6 +278,10 @@ def read(path: Path) -> Record:
 
 def _subject(run: Run) -> str:
     return f"{run.model} ({run.parameters / 1e6:.3g} M parameters), {run.threads} thread{'s' * (run.threads > 1)}"
+
+
+def _differences(differences: dict[str, float]) -> str:
+    return ", ".join(f"{value:.2g} ({name})" for name, value in differences.items())
 
 
 def _timing(timing: Timing) -> tuple[str, str]:

@@ -23,6 +23,10 @@ def test_export_and_service_of_a_model_are_measured(cache: Path) -> None:
     assert not list(cache.glob("tmp*"))
 
 
+def test_peak_memory_is_that_of_the_command_alone() -> None:
+    assert 0.005 < exports.sonant(["--version"]).peak_gib < 0.05  # this process has torch
+
+
 def test_an_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         exports.main(["--models", "huge"])
