@@ -54,6 +54,7 @@ class Decoder:
     generation: Generation
     tokenizer: bytes  # the file that `generation` names
     reference: TextReference
+    frames: int | None = None  # that its cross attention reads of every clip; None where each clip has its own
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,4 @@ class Exportable:
     departed_from: Reference | None = None  # transformers itself, where `reference` is of a variant
     decoder: Decoder | None = None
     head: str | None = None  # SHA-256 of `Options.head`
+    padded_to_longest: bool = False  # every clip is padded to what the model takes at most, and takes as long as that

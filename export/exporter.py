@@ -22,7 +22,7 @@ from engines.generation import FRAMES
 from engines.manifest import MANIFEST_NAME, Checkpoint, Manifest, Task
 from engines.verify import Check
 from export import checkpoint as checkpoints
-from export import families, graphs, parity
+from export import families, golden, graphs, parity
 from export.errors import ExportError, UnsupportedError
 from export.exportable import Exportable, Options
 from export.graphs import Progress
@@ -72,6 +72,10 @@ def export(
     for layer in layers:
         if not 0 <= layer < exportable.num_layers:
             raise UnsupportedError(f"--layers {layer}: the encoder has the layers 0 to {exportable.num_layers - 1}")
+    if layers and "hidden_states" not in outputs:
+        raise UnsupportedError(
+            "--layers: a graph that stops early is there for its hidden states; add them to --outputs"
+        )
     max_samples = min(round(max_seconds * exportable.sample_rate), exportable.max_samples or sys.maxsize)
     if max_samples < exportable.min_samples:
         shortest = exportable.min_samples / exportable.sample_rate
@@ -119,7 +123,7 @@ def _needed(task: Task, exportable: Exportable) -> str | None:
     """Return the output that `task` is computed from; None where it has graphs of its own."""
     if task == "encode":
         return "embeddings"
-    return "logits" if exportable.ctc or exportable.classification else None
+    return None if task == "transcribe" and exportable.decoder else "logits"
 
 
 class _Chosen(nn.Module):
@@ -171,10 +175,10 @@ def _write(
     """Write the engine into `folder`, engine.json last; return what the replay of each graph measured."""
     decoder = exportable.decoder
     progress("Computing the golden clips with transformers")
-    kept = parity.golden_outputs(exportable, layers)
-    clips = parity.golden_clips(exportable, kept)
-    golden = parity.describe_golden(exportable, len(clips), kept)
-    parity.write_golden(folder / golden.file, clips, parity.golden_reference(exportable, golden), golden.kept)
+    kept = golden.golden_outputs(exportable, layers)
+    clips = golden.golden_clips(exportable, kept)
+    spec = golden.describe_golden(exportable, len(clips), kept)
+    golden.write_golden(folder / spec.file, clips, golden.golden_reference(exportable, spec), spec.kept)
     written = graphs.write(folder, exportable, layers, progress)
     if decoder:
         (folder / decoder.generation.tokenizer).write_bytes(decoder.tokenizer)
@@ -202,7 +206,7 @@ def _write(
         variant=variant,
         variant_difference=parity.variant_difference(exportable, clips),
         graphs=tuple(written),
-        golden=golden.model_copy(update={"sha256": graphs.sha256(folder / golden.file)}),
+        golden=spec.model_copy(update={"sha256": graphs.sha256(folder / spec.file)}),
         created={name: version(name) for name in ("sonant", "torch", "transformers", "onnx-ir")}
         | {"python": platform.python_version()},
         target_lang=checkpoint.target_lang,

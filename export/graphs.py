@@ -37,8 +37,9 @@ def _encoder_graphs(folder: Path, exportable: Exportable, layers: Sequence[int],
     """Write the graphs that read clips, the full one first: parts of one trace over one file of weights."""
     outputs = tuple(output.name for output in exportable.outputs)
     lengths = [Output(name=name, shape=("batch",)) for name in exportable.lengths]
-    spec = exportable.decoder.generation if exportable.decoder else None
-    cross = trace.cross_outputs(spec) if spec else ()
+    decoder = exportable.decoder
+    spec = decoder.generation if decoder else None
+    cross = trace.cross_outputs(decoder.generation, decoder.frames) if decoder else ()
     progress("Tracing the encoder")
     model = trace.trace(exportable.module, [*exportable.outputs, *lengths, *cross], exportable.min_samples)
     progress("Writing the graphs")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -34,6 +35,7 @@ TYPES = (torch.float32, torch.bfloat16, torch.float16)
 class Head:
     """What the file holds, in fp32."""
 
+    path: Path
     weight: Tensor  # [classes, hidden]
     bias: Tensor  # [classes]
     classification: Classification
@@ -60,7 +62,7 @@ def read_head(path: Path) -> Head:
     weight, bias = weight.float(), bias.float()
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise CheckpointError(f"--head {path} holds NaN or infinity")
-    return Head(weight, bias, _classification(path, metadata, len(bias)), sha256)
+    return Head(path, weight, bias, _classification(path, metadata, len(bias)), sha256)
 
 
 def _classification(path: Path, metadata: dict[str, str], classes: int) -> Classification:
@@ -74,6 +76,8 @@ def _classification(path: Path, metadata: dict[str, str], classes: int) -> Class
             raise CheckpointError(f"--head {path}: the labels of its metadata are not a list of strings")
         if len(labels) != classes:
             raise CheckpointError(f"--head {path} has {len(labels)} labels for {classes} classes")
+        if repeated := [label for label, count in Counter(labels).items() if count > 1]:
+            raise CheckpointError(f"--head {path}: the labels of its metadata name {', '.join(repeated)} twice")
     inferred: ProblemType = "regression" if classes == 1 else "single_label_classification"
     problem = metadata.get("problem_type", inferred)
     if problem not in get_args(ProblemType):
@@ -81,20 +85,21 @@ def _classification(path: Path, metadata: dict[str, str], classes: int) -> Class
     return Classification.model_validate({"labels": labels, "problem_type": problem})
 
 
-def add_head(exportable: Exportable, path: Path) -> Exportable:
-    """Return `exportable` with the head of `path` on it: the output `logits` and the task classify.
+def add_head(exportable: Exportable, head: Head) -> Exportable:
+    """Return `exportable` with `head` on it: the output `logits` and the task classify.
 
     Raises UnsupportedError where the checkpoint has logits of its own, CheckpointError where the head does not fit it.
     """
     names = [output.name for output in exportable.outputs]
     if "logits" in names:
-        raise UnsupportedError(f"--head {path}: the checkpoint has a head already; choose one without")
+        raise UnsupportedError(f"--head {head.path}: the checkpoint has a head already; choose one without")
     if "pooled" not in names:
-        raise UnsupportedError(f"--head {path}: the checkpoint has no pooled embeddings that it could classify")
-    head = read_head(path)
+        raise UnsupportedError(f"--head {head.path}: the checkpoint has no pooled embeddings that it could classify")
     (classes, hidden), (size,) = head.weight.shape, exportable.outputs[names.index("pooled")].shape[1:]
     if hidden != size:
-        raise CheckpointError(f"--head {path} is for embeddings of {hidden} features; the checkpoint's have {size}")
+        raise CheckpointError(
+            f"--head {head.path} is for embeddings of {hidden} features; the checkpoint's have {size}"
+        )
     logits = Output(name="logits", shape=("batch", classes))
     return replace(
         exportable,

@@ -63,9 +63,9 @@ def trace_step(module: nn.Module, generation: Generation) -> ir.Model:
     return _trace(module, example, inputs, outputs)
 
 
-def cross_outputs(generation: Generation) -> tuple[Output, ...]:
-    """Describe what the start graph computes for the decoder's cross attention."""
-    shape = ("batch", generation.heads, FRAMES, generation.head_size)
+def cross_outputs(generation: Generation, frames: int | None = None) -> tuple[Output, ...]:
+    """Describe what the start graph computes for the decoder's cross attention, of `frames` if every clip has those."""
+    shape = ("batch", generation.heads, frames or FRAMES, generation.head_size)
     return tuple(Output(name=name, shape=shape) for name in generation.cross)
 
 

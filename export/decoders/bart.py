@@ -23,6 +23,7 @@ _LAYER = {
     "encoder_attn.out_proj": "cross_attention.output",
     "encoder_attn_layer_norm": "cross_attention_norm",
     "fc1": "inner",
+    "activation_fn": "activation",  # of which one in transformers is learned
     "fc2": "outer",
     "final_layer_norm": "feed_forward_norm",
 }

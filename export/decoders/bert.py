@@ -22,12 +22,14 @@ _LAYER = {
     "crossattention.output.dense": "cross_attention.output",
     "crossattention.output.LayerNorm": "cross_attention_norm",
     "intermediate.dense": "inner",
+    "intermediate.intermediate_act_fn": "activation",  # of which one in transformers is learned
     "output.dense": "outer",
     "output.LayerNorm": "feed_forward_norm",
 }
 _EMBEDDINGS = {"word_embeddings": "tokens", "position_embeddings": "positions", "LayerNorm": "embedding_norm"}
 _BERT_HEAD = {
     "cls.predictions.transform.dense": "transform.0",
+    "cls.predictions.transform.transform_act_fn": "transform.1",
     "cls.predictions.transform.LayerNorm": "transform.2",
     "cls.predictions.decoder": "head",
 }

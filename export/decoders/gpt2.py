@@ -21,6 +21,7 @@ _LAYER = {
     "crossattention.c_proj": "cross_attention.output",
     "ln_cross_attn": "cross_attention_norm",
     "mlp.c_fc": "inner",
+    "mlp.act": "activation",  # of which one in transformers is learned
     "mlp.c_proj": "outer",
     "ln_2": "feed_forward_norm",
 }

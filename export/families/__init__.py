@@ -9,7 +9,7 @@ from export.checkpoint import Checkpoint
 from export.errors import UnsupportedError
 from export.exportable import Exportable, Options
 from export.families import ast, hubert, sew, speech_encoder_decoder, usm, wav2vec2
-from export.head import add_head
+from export.head import add_head, read_head
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,6 @@ def build(checkpoint: Checkpoint, options: Options | None = None) -> Exportable:
     if options.variant is not None and options.variant not in family.variants:
         there = ", ".join(family.variants) or "none"
         raise UnsupportedError(f"--variant {options.variant}: {checkpoint.source} has the variants: {there}")
+    head = read_head(options.head) if options.head else None
     exportable = family.build(checkpoint, options)
-    return add_head(exportable, options.head) if options.head else exportable
+    return add_head(exportable, head) if head else exportable

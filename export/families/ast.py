@@ -37,14 +37,21 @@ def build(checkpoint: Checkpoint, options: Options) -> Exportable:
     architecture = checkpoint.architecture
     if architecture not in TASKS:
         raise UnsupportedError(f"{checkpoint.source} is a {architecture}; Sonant exports {', '.join(TASKS)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that some of the published mel filters are empty
-        extractor = checkpoint.feature_extractor()
-    check_extractor(extractor)
+    extractor = load_extractor(checkpoint)
     config = encoder_config(checkpoint.config, extractor, options)
     classification = classification_of(checkpoint.config) if "classify" in TASKS[architecture] else None
     original: Any = checkpoint.model(architecture)
-    module = SpectrogramModel(config, len(classification.labels) if classification else None)
+    exportable = build_encoder(original, extractor, config, len(classification.labels) if classification else None)
+    return replace(exportable, tasks=TASKS[architecture], classification=classification)
+
+
+def build_encoder(original: Any, extractor: Any, config: SpectrogramConfig, classes: int | None = None) -> Exportable:
+    """Make the exportable of a transformers model in memory, with its weights, for the task `encode`.
+
+    `config` is what `encoder_config` makes of the model's configuration and its feature extractor. Embeddings are the
+    first output; logits are there for a head of so many `classes`.
+    """
+    module = SpectrogramModel(config, classes)
     load_state(module, original)
     whole = SpectrogramReference(original, extractor, replace(config, cropped=False))
     return Exportable(
@@ -52,7 +59,7 @@ def build(checkpoint: Checkpoint, options: Options) -> Exportable:
         outputs=module.outputs,
         lengths=module.lengths,
         layers=module.layers,
-        tasks=TASKS[architecture],
+        tasks=("encode",),
         sample_rate=config.sample_rate,
         min_samples=WINDOW,
         max_samples=config.max_samples,
@@ -67,9 +74,18 @@ def build(checkpoint: Checkpoint, options: Options) -> Exportable:
         hidden_size=config.hidden_size,
         num_layers=config.num_layers,
         reference=SpectrogramReference(original, extractor, config) if config.cropped else whole,
-        classification=classification,
         departed_from=whole if config.cropped else None,
+        padded_to_longest=not config.cropped,
     )
+
+
+def load_extractor(checkpoint: Checkpoint) -> Any:
+    """Load the feature extractor of `checkpoint`; UnsupportedError or CheckpointError as of `check_extractor`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that some of the published mel filters are empty
+        extractor = checkpoint.feature_extractor()
+    check_extractor(extractor)
+    return extractor
 
 
 def encoder_config(config: Any, extractor: Any, options: Options) -> SpectrogramConfig:

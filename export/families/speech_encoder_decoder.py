@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,29 +16,37 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from engines.manifest import LOGITS, Generation
 from export import decoders, search, tokenizer
 from export.checkpoint import Checkpoint
-from export.decoders import DecoderKind, weights
+from export.decoders import DecoderKind, encoders, weights
 from export.decoders.config import DecoderConfig
+from export.decoders.encoders import Build, Prepare
 from export.decoders.step import CrossKeys
 from export.errors import CheckpointError, UnsupportedError
 from export.exportable import Decoder, Exportable, Options, Reference
-from export.families import hubert, sew, wav2vec2
-from export.speech.config import SpeechEncoderConfig, check_shape
-from export.speech.model import SpeechModel, build_encoder
-from export.speech.reference import SpeechReference
+from export.families import ast, hubert, sew, wav2vec2
 
 ARCHITECTURE = "SpeechEncoderDecoderModel"
+
+
+def prepare_spectrogram(checkpoint: Checkpoint, options: Options) -> Build:
+    """Prepare an encoder of tokens, all of which the decoder reads: transformers has no mask for them."""
+    extractor = ast.load_extractor(checkpoint)
+    config = ast.encoder_config(checkpoint.config.encoder, extractor, options)
+    return lambda original: encoders.every_token(ast.build_encoder(original, extractor, config), config.tokens)
+
+
 # By `model_type` of the encoder in config.json.
-ENCODERS: dict[str, Callable[[Any], SpeechEncoderConfig]] = {
-    "hubert": hubert.encoder_config,
-    "sew": sew.encoder_config,
-    "wav2vec2": wav2vec2.encoder_config,
+ENCODERS: dict[str, Prepare] = {
+    "audio-spectrogram-transformer": prepare_spectrogram,
+    "hubert": encoders.speech(hubert.encoder_config),
+    "sew": encoders.speech(sew.encoder_config),
+    "wav2vec2": encoders.speech(wav2vec2.encoder_config),
 }
 
 
 class SpeechEncoderDecoder(nn.Module):
     """Waveform and lengths -> what the encoder computes, then what the decoder's cross attention reads."""
 
-    def __init__(self, encoder: SpeechModel, cross: CrossKeys) -> None:
+    def __init__(self, encoder: nn.Module, cross: CrossKeys) -> None:
         super().__init__()
         self.encoder, self.cross = encoder, cross
 
@@ -53,6 +60,7 @@ class DecoderReference:
     """transformers on one unpadded clip and the beginning of a text, one token at a time as `generate` has it."""
 
     def __init__(self, model: Any, encoder: Reference) -> None:
+        model.config.return_dict = True  # a checkpoint may ask for tuples, whose places have no names
         self._models = {torch.float32: model}
         self._encoder = encoder
         self._encoded: tuple[NDArray[np.float32], torch.dtype, Tensor] | None = None  # of the last clip
@@ -97,32 +105,21 @@ def build(checkpoint: Checkpoint, options: Options) -> Exportable:
     if encoder_type not in ENCODERS:
         raise UnsupportedError(f"config.json: the encoder is a {encoder_type!r}; Sonant exports {', '.join(ENCODERS)}")
     kind = decoders.find(config.decoder.model_type)
-    encoder_config = replace(ENCODERS[encoder_type](config.encoder), attentions=options.attentions)
-    check_shape(encoder_config)
     decoder_config = shape_of(kind, config.decoder)
     check_decoder(config.decoder, decoder_config)
-    extractor = checkpoint.feature_extractor()
+    build_encoder = ENCODERS[encoder_type](checkpoint, options)
     text = tokenizer.text_of(checkpoint, decoder_config.vocabulary_size)
     original: Any = checkpoint.model(ARCHITECTURE)
     generation = describe(original.generation_config, decoder_config, text)
-    cross = cross_keys(original, encoder_config.embedding_size, decoder_config)
+    encoder = build_encoder(original.encoder)
+    cross = cross_keys(original, encoder.hidden_size, decoder_config)
     step = weights.load(kind.state(original.decoder.state_dict()), decoder_config, cross)
-    encoder = build_encoder(original.encoder, extractor, encoder_config)
-    reference = SpeechReference(original.encoder, extractor, options.attentions)
-    return Exportable(
-        module=SpeechEncoderDecoder(encoder, cross).eval(),
-        outputs=encoder.outputs,
-        lengths=encoder.lengths,
-        layers=encoder.layers,
+    reference = DecoderReference(original, encoder.reference)
+    return replace(
+        encoder,
+        module=SpeechEncoderDecoder(encoder.module, cross).eval(),
         tasks=("encode", "transcribe"),
-        sample_rate=extractor.sampling_rate,
-        min_samples=encoder_config.min_samples,
-        max_samples=None,
-        preprocessor={"do_normalize": extractor.do_normalize, "sampling_rate": extractor.sampling_rate},
-        hidden_size=encoder_config.embedding_size,
-        num_layers=encoder_config.num_layers,
-        reference=reference,
-        decoder=Decoder(step, generation, text.content, DecoderReference(original, reference)),
+        decoder=Decoder(step, generation, text.content, reference, encoders.tokens_of(encoder)),
     )
 
 

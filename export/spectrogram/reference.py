@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers.audio_utils import spectrogram, window_function
 
 from export import kaldi
 from export.spectrogram.config import SpectrogramConfig
@@ -20,6 +18,7 @@ class SpectrogramReference:
     """transformers on one unpadded clip, its feature extractor included."""
 
     def __init__(self, model: Any, feature_extractor: Any, config: SpectrogramConfig) -> None:
+        model.config.return_dict = True  # a checkpoint may ask for tuples, whose places have no names
         if config.attentions:
             model.set_attn_implementation("eager")  # the others do not return the probabilities
         self._models = {torch.float32: model}
@@ -80,24 +79,12 @@ class SpectrogramReference:
         if dtype == torch.float32:
             features = extractor(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt")
             return features.input_values  # type: ignore[no-any-return]
-        # The extractor itself ends in fp32: what it calls, in fp64.
-        energies = spectrogram(
-            clip,
-            window_function(kaldi.WINDOW, "hann", periodic=False),
-            frame_length=kaldi.WINDOW,
-            hop_length=kaldi.HOP,
-            fft_length=kaldi.FFT,
-            power=2.0,
-            center=False,
-            preemphasis=kaldi.PRE_EMPHASIS,
-            mel_filters=kaldi.mel_filters(self._config.sample_rate, self._config.mel_bins),
-            log_mel="log",
-            mel_floor=kaldi.FLOOR,
-            remove_dc_offset=True,
-            dtype=np.dtype(np.float64),
-        )
-        padded = F.pad(torch.from_numpy(energies.T).to(dtype), (0, 0, 0, self._config.max_frames))
-        return (padded[None, : self._config.max_frames] - self._config.mean) / (2 * self._config.std)
+        # `__call__` of the extractor takes nothing but fp32, what it calls does.
+        energies = extractor._extract_fbank_features(clip.astype(np.float64), max_length=extractor.max_length)
+        energies = energies.astype(np.float64)
+        if extractor.do_normalize:
+            energies = extractor.normalize(energies)
+        return torch.from_numpy(energies)[None].to(dtype)
 
 
 def needed_patches(frames: int, config: SpectrogramConfig) -> int:

@@ -84,23 +84,8 @@ def export_speech_model(
         classification = classification_of(original.config)
         head = ClassificationHead(original.config)
         logits = (Output(name="logits", shape=("batch", len(classification.labels))),)
-    module = build_encoder(original, extractor, config, head, logits)
-    return Exportable(
-        module=module,
-        outputs=module.outputs,
-        lengths=module.lengths,
-        layers=module.layers,
-        tasks=tasks[architecture],
-        sample_rate=extractor.sampling_rate,
-        min_samples=config.min_samples,
-        max_samples=None,
-        preprocessor={"do_normalize": extractor.do_normalize, "sampling_rate": extractor.sampling_rate},
-        hidden_size=config.embedding_size,
-        num_layers=config.num_layers,
-        reference=SpeechReference(original, extractor, options.attentions),
-        ctc=ctc,
-        classification=classification,
-    )
+    exportable = build_encoder(original, extractor, config, head, logits)
+    return replace(exportable, tasks=tasks[architecture], ctc=ctc, classification=classification)
 
 
 def build_encoder(
@@ -109,19 +94,32 @@ def build_encoder(
     config: SpeechEncoderConfig,
     head: nn.Module | None = None,
     logits: Sequence[Output] = (),
-) -> SpeechModel:
-    """Make the module of a transformers encoder in memory, with its weights; without a `head`, of the encoder alone.
+) -> Exportable:
+    """Make the exportable of a transformers encoder in memory, with its weights, for the task `encode`.
 
     `config` is what the `encoder_config` of the encoder's family makes of `original.config`; `extractor` is the
-    checkpoint's feature extractor. The module maps waveform and lengths to the arrays of its `outputs`, of which the
-    embeddings are the first, then to those of its `lengths`. Raises CheckpointError or UnsupportedError.
+    checkpoint's feature extractor. Embeddings are the first output; a `head` adds its `logits`. Raises CheckpointError
+    or UnsupportedError.
     """
     check_shape(config)
     check_extractor(extractor)
     # In fp32 before the weights come: one activation of transformers is made in bf16, which would round them.
     module = SpeechModel(extractor.do_normalize, config, head, logits).float()
     load_state(module, original)
-    return module.eval()
+    return Exportable(
+        module=module.eval(),
+        outputs=module.outputs,
+        lengths=module.lengths,
+        layers=module.layers,
+        tasks=("encode",),
+        sample_rate=extractor.sampling_rate,
+        min_samples=config.min_samples,
+        max_samples=None,
+        preprocessor={"do_normalize": extractor.do_normalize, "sampling_rate": extractor.sampling_rate},
+        hidden_size=config.embedding_size,
+        num_layers=config.num_layers,
+        reference=SpeechReference(original, extractor, config.attentions),
+    )
 
 
 def check_extractor(extractor: Any) -> None:

@@ -52,7 +52,7 @@ class SpeechReference:
         if dtype == torch.float32:
             features = extractor(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt")
             return features.input_values  # type: ignore[no-any-return]
-        x = clip.astype(np.float64)  # the extractor itself ends in fp32: its formula, in fp64
+        x = clip.astype(np.float64)  # `__call__` of the extractor ends in fp32, what it calls does not
         if extractor.do_normalize:
-            x = (x - x.mean()) / np.sqrt(x.var() + 1e-7)
+            [x] = extractor.zero_mean_unit_var_norm([x], attention_mask=None)
         return torch.from_numpy(x)[None].to(dtype)

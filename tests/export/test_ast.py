@@ -21,15 +21,8 @@ from export import checkpoint as checkpoints
 from export import families
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
-from export.parity import (
-    GOLDEN_BYTES,
-    TOLERANCE,
-    describe_golden,
-    golden_clips,
-    golden_outputs,
-    golden_reference,
-    variant_difference,
-)
+from export.golden import GOLDEN_BYTES, describe_golden, golden_clips, golden_outputs, golden_reference
+from export.parity import TOLERANCE, variant_difference
 from tests.conftest import Exported
 from tests.export.exactness import assert_exact, run
 from tests.support import noise

@@ -161,7 +161,7 @@ def test_a_full_disk_is_an_export_error(
     def full(*arguments: object) -> None:
         raise problem
 
-    monkeypatch.setattr("export.parity.write_golden", full)
+    monkeypatch.setattr("export.golden.write_golden", full)
     with pytest.raises(ExportError, match=r"engine cannot be written \(.*No space left.*make room"):
         export(str(checkpoints / "tiny-base"), tmp_path / "models" / "engine")
     assert list((tmp_path / "models").iterdir()) == []
@@ -223,6 +223,13 @@ def test_layers_out_of_range_are_refused_before_any_work(tmp_path: Path) -> None
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     with pytest.raises(UnsupportedError, match=r"--layers 3: the encoder has the layers 0 to 2"):
         export(str(checkpoint), tmp_path / "engine", layers=(3,))
+
+
+def test_layers_without_hidden_states_are_refused_before_any_work(tmp_path: Path, checkpoints: Path) -> None:
+    outputs = ("embeddings", "pooled")
+    with pytest.raises(UnsupportedError, match=r"--layers: .*hidden states; add them to --outputs"):
+        export(str(checkpoints / "tiny-base"), tmp_path / "models" / "engine", layers=(1,), outputs=outputs)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_language_adapter(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -94,6 +95,15 @@ def test_long_clips(edges: tuple[Kind, Exportable]) -> None:
 )
 def test_hard_signals(edges: tuple[Kind, Exportable], clip: NDArray[np.float32]) -> None:
     assert_exact(edges[1], [clip, noise(12345)])
+
+
+def test_the_reference_in_fp64_is_that_in_fp32(edges: tuple[Kind, Exportable]) -> None:
+    reference, clip = edges[1].reference, noise(12345)
+    single, double = reference(clip), reference(clip, torch.float64)
+    assert set(single) == set(double)
+    for name, array in single.items():
+        assert double[name].dtype == np.float64, name
+        assert error(array, double[name]) <= TOLERANCE, name
 
 
 def test_a_clip_without_a_frame_does_not_disturb_its_neighbours(edges: tuple[Kind, Exportable]) -> None:

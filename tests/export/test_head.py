@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engines.verify import error
+from engines.verify import error, proved
 from export import families
-from export.checkpoint import resolve
+from export.checkpoint import Checkpoint, resolve
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
 from export.exporter import export
@@ -45,7 +45,7 @@ def build(folder: Path, kind: Kind, architecture: str, head: Path) -> Exportable
     return families.build(checkpoint, Options(head=head))
 
 
-@pytest.mark.parametrize("family", [name for name in kinds() if name != "speech_encoder_decoder"])
+@pytest.mark.parametrize("family", kinds())
 def test_any_family_classifies(tmp_path: Path, family: str) -> None:
     kind = kinds()[family]
     plain = next(name for name in kind.architectures if name.endswith(("Model", "Encoder")))
@@ -131,6 +131,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Any], type[ExportError], str]] = {
     "labels by id": (lambda path: write(path, labels='{"0": "yes"}'), CheckpointError, "not a list of strings"),
     "labels of numbers": (lambda path: write(path, labels="[0, 1, 2]"), CheckpointError, "not a list of strings"),
     "two labels": (lambda path: write(path, labels='["yes", "no"]'), CheckpointError, "2 labels for 3 classes"),
+    "a label twice": (lambda path: write(path, labels='["a", "b", "a"]'), CheckpointError, "name a twice"),
     "a guess": (lambda path: write(path, problem_type="guess"), CheckpointError, "problem_type 'guess'"),
 }
 
@@ -143,6 +144,14 @@ def test_a_malformed_head_is_named(checkpoints: Path, tmp_path: Path, case: str)
     with pytest.raises(kind, match=message) as caught:
         families.build(resolve(str(checkpoints / "tiny-base")), Options(head=head))
     assert str(head) in str(caught.value)
+
+
+def test_a_malformed_head_is_named_before_the_model_is_loaded(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "model", lambda *arguments: pytest.fail("the model was loaded"))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        families.build(resolve(str(checkpoints / "tiny-base")), Options(head=tmp_path / "head.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["tiny-ctc", "tiny-classifier"])
@@ -165,3 +174,17 @@ def test_an_engine_with_a_head_classifies(tmp_path: Path) -> None:
     assert "logits" in manifest.golden.outputs
     exportable = families.build(resolve(str(folder)), Options(head=head))
     assert_engine_exact(engine, exportable.reference, [noise(20_000), noise(513), noise(30_001)])
+
+
+def test_an_engine_with_a_head_and_a_decoder_classifies_and_writes(tmp_path: Path) -> None:
+    """The head's logits and those of the text are proved apart."""
+    kind, head = kinds()["speech_encoder_decoder"], labelled(tmp_path / "head.safetensors")
+    folder = kind.write(tmp_path / "checkpoint", kind.architectures[0])
+    engine = export(str(folder), tmp_path / "engine", head=head)
+    assert engine.manifest.tasks == ("encode", "transcribe", "classify")
+    assert all(proved(checks) for checks in engine.checks.values())
+    proven = {name: {check.output for check in checks} for name, checks in engine.checks.items()}
+    assert "logits" in proven["fp32"]
+    assert proven["fp32.step"] == {"logits"}
+    exportable = families.build(resolve(str(folder)), Options(head=head))
+    assert_engine_exact(engine, exportable.reference, [noise(20_000), noise(exportable.min_samples, seed=1)])

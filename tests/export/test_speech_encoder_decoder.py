@@ -21,11 +21,13 @@ from export import families
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
 from export.exporter import _build
+from export.golden import GOLDEN_BYTES, describe_golden, golden_clips, golden_outputs, golden_reference
 from export.parity import TOLERANCE, worst_excess
+from tests.export.exactness import assert_exact
 from tests.export.texts import Writer
 from tests.support import noise
 from tests.zoo import speech_encoder_decoder as zoo
-from tests.zoo.speech_encoder_decoder import DECODERS, VOCABULARY, decoder_config, write
+from tests.zoo.speech_encoder_decoder import AST, DECODERS, VOCABULARY, decoder_config, write
 
 ARCHITECTURE = "SpeechEncoderDecoderModel"
 CLIPS = [noise(9000, seed=1), noise(3100, seed=2), noise(6200, seed=3)]
@@ -172,6 +174,13 @@ def test_a_pad_token_of_roberta_takes_the_position_of_padding(tmp_path: Path) ->
     assert_text(exportable, writer.follow(writer.start(CLIPS[:1], 1), text)[0], CLIPS[0], text[0])
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "mbart"])
+def test_an_activation_with_weights_of_its_own(tmp_path: Path, kind: str) -> None:
+    exportable = build(tmp_path, decoder=decoder_config(kind, hidden_act="xielu"))
+    writer, text = Writer(exportable), texts(1, 3)
+    assert_text(exportable, writer.follow(writer.start(CLIPS[:1], 1), text)[0], CLIPS[0], text[0])
+
+
 def test_weights_that_the_embeddings_share_with_the_head_are_kept_once(tmp_path: Path) -> None:
     for tied in (True, False):
         folder = tmp_path / str(tied)
@@ -186,6 +195,102 @@ def test_a_projection_between_the_widths_is_part_of_the_start(tmp_path: Path) ->
     same = build(tmp_path / "same", decoder=decoder_config("gpt2", hidden_size=32))
     assert any("projection" in name for name in narrow.module.state_dict() if name.startswith("cross."))
     assert not any("projection" in name for name in same.module.state_dict() if name.startswith("cross."))
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Exportable:
+    """Over an encoder whose embeddings are no frames but as many tokens for every clip."""
+    folder = tmp_path_factory.mktemp("tokens")
+    return build(folder, seed=1, encoder={"model_type": AST}, decoder=decoder_config("bert", hidden_size=24))
+
+
+def test_a_text_over_tokens_alone_and_in_a_padded_batch_of_beams(tokens: Exportable) -> None:
+    clips = [*CLIPS, noise(tokens.min_samples, seed=4), noise(tokens.max_samples or 0, seed=5)]
+    assert_exact(tokens, clips)
+    writer, given = Writer(tokens), texts(len(clips), 9)
+    state = writer.start(clips, beams=3)
+    assert state.frames.tolist() == [38] * len(clips)
+    assert {value.numpy().shape[2] for value in state.cross.values()} == {38}
+    together = writer.follow(state, given)
+    for clip, text, logits in zip(clips, given, together, strict=True):
+        (alone,) = writer.follow(writer.start([clip], beams=1), text[None])
+        assert_text(tokens, alone, clip, text)
+        assert error(logits, alone) <= TOLERANCE
+
+
+def test_a_text_over_tokens_is_what_transformers_generates(tokens: Exportable) -> None:
+    writer, none = Writer(tokens), np.zeros((len(CLIPS), 1), np.int64)
+    model = writer.decoder.reference._models[torch.float32]  # type: ignore[attr-defined]
+    state, found = writer.start(CLIPS, beams=1), [none + zoo.START]
+    while len(found) < 12:
+        found.append(writer.step(state, found[-1], none).argmax(-1))
+    texts = np.concatenate(found, 1)
+    for clip, text in zip(CLIPS, texts, strict=True):
+        features = tokens.reference._features(clip, torch.float32)  # type: ignore[attr-defined]
+        assert model.generate(features, max_length=12, eos_token_id=None)[0].tolist() == text.tolist()
+    assert len({tuple(text) for text in texts}) > 1
+
+
+def test_golden_clips_of_many_tokens_keep_some_of_what_a_decoder_reads(tmp_path: Path) -> None:
+    encoder = {"model_type": AST, "hidden_size": 1024, "num_hidden_layers": 1, "max_length": 1024}
+    decoder = decoder_config("bert", hidden_size=1024, num_hidden_layers=1)
+    wide = build(tmp_path, encoder=encoder, decoder=decoder)
+    kept = golden_outputs(wide, ())
+    clips = golden_clips(wide, kept)
+    golden = describe_golden(wide, len(clips), kept)
+    assert len(clips) == 2
+    assert golden.rows
+    assert golden.rows * 1024 * 4 * len(clips) * 3 <= GOLDEN_BYTES
+    (name,) = golden.cross
+    truth = golden_reference(wide, golden)(clips[0])
+    assert truth[name].shape == (4, golden.rows, 256)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder__num_mel_bins": 64}, "max_length and num_mel_bins must agree"),
+        ({"encoder__num_mel_bins": None}, "num_mel_bins"),
+        ({"encoder__max_length": 0}, "max_length is 0"),
+        ({"encoder__num_attention_heads": -1}, "num_attention_heads is -1"),
+        ({"encoder__hidden_act": "nonsense"}, "activation 'nonsense'"),
+        ({"encoder__patch_size": [16, 16]}, "one size for both axes"),
+    ],
+)
+def test_an_encoder_of_tokens_that_makes_no_model_is_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    write(tmp_path, ARCHITECTURE, encoder={"model_type": AST})
+    rewrite(tmp_path, **change)
+    with pytest.raises((CheckpointError, UnsupportedError), match=message):
+        families.build(checkpoints.resolve(str(tmp_path)))
+
+
+def test_the_feature_extractor_is_that_of_the_encoder(tmp_path: Path) -> None:
+    write(tmp_path / "frames", ARCHITECTURE)
+    write(tmp_path / "tokens", ARCHITECTURE, encoder={"model_type": AST})
+    name = "preprocessor_config.json"
+    frames, tokens = ((tmp_path / kind / name).read_text() for kind in ("frames", "tokens"))
+    for kind, other, message in (("frames", tokens, "only Wav2Vec2Feature"), ("tokens", frames, "only ASTFeature")):
+        (tmp_path / kind / name).write_text(other)
+        with pytest.raises(UnsupportedError, match=message):
+            families.build(checkpoints.resolve(str(tmp_path / kind)))
+
+
+def test_no_variant_of_an_encoder_of_tokens_is_exported(tmp_path: Path) -> None:
+    checkpoint = checkpoints.resolve(str(write(tmp_path, ARCHITECTURE, encoder={"model_type": AST})))
+    with pytest.raises(UnsupportedError, match=r"--variant cropped: .* has the variants: none"):
+        families.build(checkpoint, Options(variant="cropped"))
+
+
+@pytest.mark.parametrize("encoder", ["hubert", AST])
+@pytest.mark.parametrize("part", ["", "encoder__", "decoder__"])
+def test_a_checkpoint_that_asks_for_tuples(tmp_path: Path, encoder: str, part: str) -> None:
+    write(tmp_path, ARCHITECTURE, encoder={"model_type": encoder})
+    rewrite(tmp_path, **{f"{part}return_dict": False})
+    exportable = families.build(checkpoints.resolve(str(tmp_path)))
+    writer, text = Writer(exportable), texts(1, 2)
+    assert_text(exportable, writer.follow(writer.start(CLIPS[:1], 1), text)[0], CLIPS[0], text[0])
 
 
 def rewrite(folder: Path, **changes: Any) -> None:

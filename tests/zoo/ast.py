@@ -39,9 +39,14 @@ def write(folder: Path, architecture: str, seed: int = 0, **config: Any) -> Path
         with torch.no_grad():  # of order one: logits that cancel to almost zero would measure rounding
             model.classifier.dense.bias.add_(1.0)
     model.save_pretrained(folder)
+    write_extractor(folder, shape, extraction)
+    return folder
+
+
+def write_extractor(folder: Path, shape: Any, extraction: dict[str, Any]) -> None:
+    """Write the feature extractor of an encoder of this shape, with settings of `EXTRACTION`."""
     extractor = ASTFeatureExtractor(num_mel_bins=shape.num_mel_bins, max_length=shape.max_length, **extraction)
     extractor.save_pretrained(folder)
-    return folder
 
 
 @st.composite

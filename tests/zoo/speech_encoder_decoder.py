@@ -20,16 +20,18 @@ from transformers.activations import ACT2FN
 
 from tests.support import SMALL, perturb
 from tests.zoo import Kind, Specimen
+from tests.zoo import ast as ast_zoo
 from tests.zoo import sew as sew_zoo
 from tests.zoo import wav2vec2 as wav2vec2_zoo
 from tests.zoo.hubert import KIND as HUBERT
-from tests.zoo.speech import TRUE_STRIDES, edges, longest
+from tests.zoo.speech import TRUE_STRIDES, edges
 
 VOCABULARY = 40
 PAD, START, EOS = 0, 1, 2
 UNKNOWN = "<unk>"
 SPECIAL = {"pad_token_id": PAD, "bos_token_id": START, "eos_token_id": EOS}
-ENCODERS = {"hubert": HUBERT, "sew": sew_zoo.KIND, "wav2vec2": wav2vec2_zoo.KIND}
+AST = "audio-spectrogram-transformer"
+ENCODERS = {AST: ast_zoo.KIND, "hubert": HUBERT, "sew": sew_zoo.KIND, "wav2vec2": wav2vec2_zoo.KIND}
 BERT = ("bert", "camembert", "roberta", "xlm-roberta")
 DECODERS = (*BERT, "gpt2", "bart", "mbart")
 
@@ -62,10 +64,11 @@ def decoder_config(kind: str, **shape: Any) -> dict[str, Any]:
 
 def write(folder: Path, architecture: str, seed: int = 0, **config: Any) -> Path:
     """Write a checkpoint of the `encoder` and `decoder` in `config`, where `generation` says how texts are written."""
-    encoder = {"model_type": "hubert", **SMALL, **config.pop("encoder", {})}
+    given = {"model_type": "hubert", **config.pop("encoder", {})}
+    encoder = {**(ast_zoo.SMALL if given["model_type"] == AST else SMALL), **given}
     decoder = config.pop("decoder", decoder_config("bert"))
     generation = {"decoder_start_token_id": START, **SPECIAL, **config.pop("generation", {})}
-    do_normalize = encoder.pop("do_normalize", True)
+    extraction = {name: encoder.pop(name) for name in ast_zoo.EXTRACTION if name in encoder}
     torch.manual_seed(seed)
     joint = SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
         AutoConfig.for_model(**encoder), AutoConfig.for_model(**decoder), **config
@@ -78,7 +81,10 @@ def write(folder: Path, architecture: str, seed: int = 0, **config: Any) -> Path
         embeddings.weight.add_(0.5 * torch.randn(embeddings.weight.shape))
     model.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps(generation))
-    Wav2Vec2FeatureExtractor(do_normalize=do_normalize, return_attention_mask=True).save_pretrained(folder)
+    if encoder["model_type"] == AST:
+        ast_zoo.write_extractor(folder, joint.encoder, extraction)
+    else:
+        Wav2Vec2FeatureExtractor(return_attention_mask=True, **extraction).save_pretrained(folder)
     write_text_tokenizer(folder, decoder["vocab_size"])
     return folder
 
@@ -136,7 +142,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _longest(config: dict[str, Any], shortest: int) -> int:
-    return longest(config["encoder"], shortest)
+    return ENCODERS[config["encoder"]["model_type"]].longest(config["encoder"], shortest)
 
 
 KIND = Kind(
