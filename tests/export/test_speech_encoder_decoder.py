@@ -364,5 +364,6 @@ def test_the_cross_attention_stays_where_outputs_are_chosen(tmp_path: Path) -> N
     writer = Writer(chosen)
     text = texts(1, 3)
     assert_text(chosen, writer.follow(writer.start(CLIPS[:1], 1), text)[0], CLIPS[0], text[0])
-    with pytest.raises(UnsupportedError, match=r"--outputs logits: .* has none of them"):
-        _build(checkpoint, Options(), ("logits",))
+    for left in ("logits", "attentions"):
+        with pytest.raises(UnsupportedError, match=rf"--outputs {left}: .* has none of them"):
+            _build(checkpoint, Options(attentions=left == "attentions"), (left,))
