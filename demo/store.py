@@ -40,6 +40,10 @@ def save(model: PreTrainedModel, folder: Path, *processors: Processor) -> None:
     copy.deepcopy(model).bfloat16().save_pretrained(scratch)
     for processor in processors:
         processor.save_pretrained(scratch)
+    config = scratch / "config.json"
+    # The encoder of a translator remembers the folder that it came from, which is nobody else's.
+    kept = [line for line in config.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
+    config.write_text("".join(kept))
     for file in scratch.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone
         file.replace(folder / file.name)
