@@ -5,6 +5,7 @@ template is listed under is its intent: the label that the classifier learns. `G
 down, yet belong to no label.
 """
 
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -224,6 +225,11 @@ def expand(template: str, rng: random.Random) -> str:
     while match := _SLOT.search(template):
         template = template[: match.start()] + rng.choice(SLOTS[match[1]]) + template[match.end() :]
     return template
+
+
+def fillings(template: str) -> int:
+    """Count the sentences of `template`; where phrases coincide, they count twice."""
+    return math.prod(sum(map(fillings, SLOTS[slot])) for slot in _SLOT.findall(template))
 
 
 def vocabulary() -> list[str]:

@@ -86,6 +86,11 @@ def split_sentences(split: str, count: int, seed: int) -> list[Sentence]:
     return list(islice((sentence for sentence in endless if sentence.text not in taken), count))
 
 
+def held_out(seed: int) -> set[str]:
+    """Return the texts of `test` and of `dev`."""
+    return {sentence.text for split in ("test", "dev") for sentence in split_sentences(split, 0, seed)}
+
+
 def synthesise(split: str, count: int, seed: int, cache: Path) -> Speech:
     """Speak a split once and keep it under `cache`; only `train` has a `count`."""
     name = f"train-{seed}-{count}" if split == "train" else f"{split}-{seed}"

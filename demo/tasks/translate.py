@@ -3,6 +3,7 @@
 The encoder starts as the transcriber's; the decoder is a two-layer mBART over byte pairs of the grammar's German.
 """
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,20 @@ from demo.augment import batches, normalise
 from demo.german import translate
 from demo.hubert import HIDDEN, waveform_extractor, without_input_gradient
 from demo.measure import Row, accuracy_rows, exact, listen, words_wrong
-from demo.speech import Clip, synthesise
+from demo.sentences import INTENTS, TEMPLATES, expand, fillings
+from demo.speech import Clip, Speech, held_out, recorded, synthesise, with_prosody
 from demo.store import CHECKPOINTS, load, save, size_row
 from demo.tasks import transcribe
 from demo.training import Options, Recipe
+from demo.voices import draw_training_voice
 
 FOLDER = CHECKPOINTS / "hubert-translate-english-german"
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 BOS, PAD, EOS = 0, 1, 2
 MAX_TOKENS = 48
 FROZEN_SHARE = 0.25  # of the training, while the decoder learns to listen
+COMMANDS = 16000  # training clips
+FEW = 12  # sentences of a template, of which the draw of the test leaves hardly any
 RARE = 150  # byte pairs that come less often stay apart, so that rare numbers are made of the common ones
 
 
@@ -101,6 +106,31 @@ def translated(clips: list[Clip]) -> list[tuple[Clip, str]]:
     return [(clip, german) for clip in clips if (german := translate(clip.text)) is not None]
 
 
+def texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """Draw `count` training commands that have a translation, with their intents: every template equally often.
+
+    Sentences that are held out are left out, but for those of templates with fewer than `FEW`: the test has most of
+    these, and nobody translates a phrase like "turn the music up" who has never met it.
+    """
+    rng = random.Random(f"commands {seed}")
+    without = held_out(seed)
+    templates = [(template, intent) for intent in INTENTS for template in TEMPLATES[intent]]
+    labels: list[tuple[str, str]] = []
+    while len(labels) < count:
+        template, intent = rng.choice(templates)
+        text = expand(template, rng)
+        if translate(text) is not None and (text not in without or fillings(template) < FEW):
+            labels.append((text, intent))
+    return labels
+
+
+def commands(seed: int, cache: Path) -> Speech:
+    """Speak the training commands in training voices."""
+    rng, labels = random.Random(f"speak commands {seed}"), texts(COMMANDS, seed)
+    spoken = [(with_prosody(text, rng), draw_training_voice(rng)) for text, _ in labels]
+    return recorded(f"commands-{seed}", spoken, labels, cache)
+
+
 def padded(rows: list[list[int]]) -> torch.Tensor:
     """Token numbers int64 [rows, longest], -100 where a row has ended."""
     longest = max(map(len, rows))
@@ -109,7 +139,8 @@ def padded(rows: list[list[int]]) -> torch.Tensor:
 
 def recipe(options: Options) -> Recipe[SpeechEncoderDecoderModel, Clip]:
     """German tokens from speech: the decoder alone at first, then everything."""
-    speech, dev = (synthesise(split, options.clips, options.seed, options.cache) for split in ("train", "dev"))
+    speech = commands(options.seed, options.cache)
+    dev = synthesise("dev", 0, options.seed, options.cache)
     pairs, asked = translated(speech.clips), translated(dev.clips)
     german = {clip.text: text for clip, text in pairs}
     if options.resume:
@@ -148,8 +179,11 @@ def figures(seed: int, cache: Path) -> list[Row]:
         "translations exact to the letter, greedy", speech, asked, lambda row: interpret(model, tokenizer, row)
     )
     beamed = listen(speech, asked, lambda row: interpret(model, tokenizer, row, beams=4))
+    met = {text for text, _ in texts(COMMANDS, seed)}
+    new = [item for item in clean if item.clip.text not in met]
     return [
         *rows,
+        (f"of these, sentences that training has in no voice, greedy, clean ({len(new)} clips)", f"{exact(new):.1%}"),
         ("translations exact to the letter, four beams, clean", f"{exact(beamed):.1%}"),
         ("word error rate against the translation, greedy, clean", f"{words_wrong(clean):.2%}"),
         size_row(model, FOLDER),
