@@ -24,9 +24,13 @@ ApiError                                500 server_error           internal_erro
 |     |- ModelRequiredError             422                        model_required
 |     `- OptionNotSupportedError        422                        option_not_supported
 |- QueueFullError                       429 rate_limit_error       queue_full        + Retry-After
+|  `- WaitTooLongError                  429                        wait_too_long     + Retry-After
 |- EngineFailedError                    500 server_error           engine_failed
+|  `- EngineMemoryError                 500                        engine_out_of_memory
 |- ModelNotReadyError                   503 server_error           model_not_ready   + Retry-After while it loads
-`- ShuttingDownError                    503 server_error           shutting_down     + Retry-After
+|- ShuttingDownError                    503 server_error           shutting_down     + Retry-After
+|- EngineHungError                      503 server_error           engine_hung       + Retry-After
+`- DeadlineError                        504 timeout_error          deadline_exceeded
 """
 
 from __future__ import annotations
@@ -200,10 +204,22 @@ class QueueFullError(ApiError):
     code = "queue_full"
 
 
+class WaitTooLongError(QueueFullError):
+    """What waits already would keep the request waiting beyond its deadline."""
+
+    code = "wait_too_long"
+
+
 class EngineFailedError(ApiError):
     """The engine raised, or gave outputs that are not finite."""
 
     code = "engine_failed"
+
+
+class EngineMemoryError(EngineFailedError):
+    """The engine has not enough memory for this clip, even alone."""
+
+    code = "engine_out_of_memory"
 
 
 class ModelNotReadyError(ApiError):
@@ -218,6 +234,21 @@ class ShuttingDownError(ApiError):
 
     status = 503
     code = "shutting_down"
+
+
+class EngineHungError(ApiError):
+    """The engine does not come back from a call; the process ends, so that its supervisor starts another."""
+
+    status = 503
+    code = "engine_hung"
+
+
+class DeadlineError(ApiError):
+    """The request was not done within its `timeout`."""
+
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
 
 
 def envelope(error: ApiError) -> JSONResponse:

@@ -16,7 +16,7 @@ from engines.repository import find_engines
 from engines.runtimes import RuntimeOptions
 from server.decoding.text import TextDecoder
 from server.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, TaskNotSupportedError
-from server.scheduler import Limits, Scheduler
+from server.scheduling.scheduler import Limits, Scheduler
 from server.settings import Settings
 from server.tasks.transcribe import default_search
 

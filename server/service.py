@@ -14,8 +14,8 @@ from engines.batch import Clip, Row
 from server.audio import Bounds, decode
 from server.decoding.search import Hypothesis, Plan
 from server.errors import ApiError, RequestError
-from server.jobs import AnyJob, BatchJob, Job, Result, Timed, TimedT
 from server.models import Models, Served
+from server.scheduling.jobs import AnyJob, BatchJob, Job, Result, Timed, TimedT
 from server.settings import Settings
 from server.windows import Window, cut
 

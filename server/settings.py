@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     max_clip_seconds: PositiveFloat = 600.0  # whatever an engine takes
     decode_threads: PositiveInt = 2  # they decode audio and encode answers
 
+    timeout: PositiveFloat = 60.0  # seconds from a request's body to its answer, where it does not say
+    max_timeout: PositiveFloat = 600.0  # that a request may ask for
+    watchdog_seconds: PositiveFloat = 120.0  # after which a call of an engine is taken to hang
+    workers: NonNegativeInt = 0  # batches that one engine runs at a time; 0: as calibrated
     queue_seconds: PositiveFloat = 600.0  # audio that waits for one engine
     batch_seconds: PositiveFloat = 30.0  # longest x count of one batch; a longer clip runs alone
     max_padding: float = Field(0.1, ge=0, lt=1)  # share of a batch that is padding

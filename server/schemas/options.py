@@ -24,6 +24,15 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str | None, Field(description="Name of the model; the task's default if absent or empty.")] = None
+    timeout: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Seconds within which the answer is wanted; after that it is 504, and what waits is dropped. "
+            "The server has a default and a ceiling.",
+        ),
+    ] = None
 
 
 class EncodeOptions(Options):

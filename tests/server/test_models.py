@@ -9,8 +9,8 @@ import pytest
 from server.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, TaskNotSupportedError
 from server.models import Models, tell_limits
 from server.settings import Settings
-from tests.server.fakes import plan
 from tests.server.process import serving
+from tests.server.scheduling.fakes import plan
 
 
 @pytest.fixture

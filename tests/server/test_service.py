@@ -14,11 +14,11 @@ from engines.engine import Engine
 from engines.errors import EngineNotFoundError
 from server.errors import AudioTooLongError, AudioUndecodableError, EngineFailedError
 from server.models import Served
-from server.scheduler import Limits, Scheduler
+from server.scheduling.scheduler import Limits, Scheduler
 from server.service import Service, Source
 from server.settings import Settings
-from tests.server.fakes import FakeEngine
 from tests.server.process import noise, wav
+from tests.server.scheduling.fakes import FakeEngine
 from tests.server.tasks.manifests import manifest
 
 RATE = 16_000

@@ -10,7 +10,7 @@ from server.errors import OptionError, OptionNotSupportedError, TaskNotSupported
 from server.schemas.options import TranscribeOptions
 from server.settings import Settings
 from server.tasks.transcribe import Transcribe, Write, make_plan
-from tests.server.fakes import plan as any_plan
+from tests.server.scheduling.fakes import plan as any_plan
 from tests.server.tasks.manifests import manifest
 
 CTC = Ctc(vocabulary=("<pad>", "|", "a", "b"), blank=0, skipped=(0,), word_delimiter="|")

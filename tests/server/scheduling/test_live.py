@@ -9,10 +9,22 @@ import pytest
 from engines.batch import Clip
 from engines.errors import EngineMismatchError
 from server.errors import EngineFailedError, ModelNotReadyError
-from server.generation import Live, LiveBatch
-from server.jobs import GenerationJob, Written
-from server.scheduler import Limits, Scheduler
-from tests.server.fakes import EOS, RATE, WORD, FakeEngine, FakeState, clip, occupied, outcomes, plan, scheduled, values
+from server.scheduling.jobs import GenerationJob, Written
+from server.scheduling.live import Live, LiveBatch
+from server.scheduling.scheduler import Limits, Scheduler
+from tests.server.scheduling.fakes import (
+    EOS,
+    RATE,
+    WORD,
+    FakeEngine,
+    FakeState,
+    clip,
+    occupied,
+    outcomes,
+    plan,
+    scheduled,
+    values,
+)
 
 
 def words(found: Iterable[Any]) -> list[int]:

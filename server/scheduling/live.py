@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.batch import Clip
 from server.errors import ApiError, EngineFailedError
-from server.jobs import GenerationJob, Written
+from server.scheduling.jobs import GenerationJob, Written
 
 
 class GeneratingEngine(Protocol):

@@ -22,8 +22,8 @@ from engines.batch import Clip, Row
 from engines.errors import EngineError
 from server.decoding.search import Plan
 from server.errors import ApiError, EngineFailedError, ModelNotReadyError, QueueFullError, ShuttingDownError
-from server.generation import GeneratingEngine, Live, LiveBatch
-from server.jobs import AnyJob, BatchJob, GenerationJob, JobT, Result, form_batch
+from server.scheduling.jobs import AnyJob, BatchJob, GenerationJob, JobT, Result, form_batch
+from server.scheduling.live import GeneratingEngine, Live, LiveBatch
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import pytest
 from engines.batch import Clip
 from engines.errors import EngineMismatchError
 from server.errors import EngineFailedError, ModelNotReadyError, QueueFullError, ShuttingDownError
-from server.jobs import BatchJob, Result
-from server.scheduler import Limits, Scheduler
-from tests.server.fakes import FakeEngine, clip, occupied, outcomes, scheduled, values
+from server.scheduling.jobs import BatchJob, Result
+from server.scheduling.scheduler import Limits, Scheduler
+from tests.server.scheduling.fakes import FakeEngine, clip, occupied, outcomes, scheduled, values
 
 
 def test_an_idle_engine_takes_a_clip_at_once() -> None:

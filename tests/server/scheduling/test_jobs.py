@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import EngineFailedError
-from server.jobs import AnyJob, BatchJob, GenerationJob, form_batch
-from tests.server.fakes import RATE, clip, plan
+from server.scheduling.jobs import AnyJob, BatchJob, GenerationJob, form_batch
+from tests.server.scheduling.fakes import RATE, clip, plan
 
 
 def nobody() -> asyncio.Future[Any]:

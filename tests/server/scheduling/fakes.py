@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from engines.batch import Clip, Row
 from engines.manifest import Generation, Search
 from server.decoding.search import Plan
-from server.jobs import AnyJob, BatchJob, Result
-from server.scheduler import Limits, Named, Scheduler
+from server.scheduling.jobs import AnyJob, BatchJob, Result
+from server.scheduling.scheduler import Limits, Named, Scheduler
 
 RATE = 100
 START, WORD, EOS = 0, 1, 2

@@ -1,0 +1,1 @@
+"""Clips -> batches: what waits, what goes together, what runs."""
