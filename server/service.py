@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,7 @@ class Service:
         sources: Sequence[Source],
         timings: dict[str, float],
         *,
+        deadline: float = math.inf,
         windowed: bool = False,
         reduce: Callable[[Row], Row] | None = None,
     ) -> list[ClipRow]:
@@ -88,17 +90,22 @@ class Service:
         outputs of each window, what `reduce` makes of them is kept, as soon as it is done: those of a long clip are
         large.
 
+        Where it cannot be done by `deadline`, on the clock of time.perf_counter, it is refused, before decoding if the
+        queue tells that already.
+
         `timings` receives the seconds of decoding with the wait for it, and over its clips the longest wait in the
         queue and the longest batch. Cancelling drops the clips that wait. Raises ApiError, with the
         `param` of the source at fault.
         """
         started = time.perf_counter()
         manifest = served.engine.manifest
+        served.scheduler.check(deadline)
         async with self._decoding:
+            served.scheduler.check(deadline)  # others were decoded meanwhile
             clips = await self._decode(served, sources, windowed)
             timings["decode"] = time.perf_counter() - started
             windows = [cut(clip, manifest.min_samples, manifest.max_samples) for clip in clips]
-            jobs = served.scheduler.submit([window for each in windows for window in each], outputs)
+            jobs = served.scheduler.submit([window for each in windows for window in each], outputs, deadline)
         owners = [source for source, each in zip(sources, windows, strict=True) for _ in each]
         results = await self._results(jobs, owners, reduce)
         _note(timings, results)
@@ -107,17 +114,25 @@ class Service:
         return [ClipRow(each, len(clip) / manifest.sample_rate) for each, clip in zip(rows, clips, strict=True)]
 
     async def generate(
-        self, served: Served, plan: Plan, sources: Sequence[Source], timings: dict[str, float]
+        self,
+        served: Served,
+        plan: Plan,
+        sources: Sequence[Source],
+        timings: dict[str, float],
+        *,
+        deadline: float = math.inf,
     ) -> list[ClipText]:
-        """Decode all sources, then write about them by `plan`; timings and errors as of `run`.
+        """Decode all sources, then write about them by `plan`; deadline, timings and errors as of `run`.
 
         Cancelling drops the clips that wait, and those that are written about before their next token.
         """
         started = time.perf_counter()
+        served.scheduler.check(deadline)
         async with self._decoding:
+            served.scheduler.check(deadline)
             clips = await self._decode(served, sources, windowed=False)
             timings["decode"] = time.perf_counter() - started
-            jobs = served.scheduler.submit_generation(clips, plan)
+            jobs = served.scheduler.submit_generation(clips, plan, deadline)
         try:
             results = [await _result(job, source) for job, source in zip(jobs, sources, strict=True)]
         finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from server.errors import (
     AudioMissingError,
     Base64InvalidError,
     BodyInvalidError,
+    DeadlineError,
     FieldUnknownError,
     MediaTypeError,
     OptionError,
@@ -27,6 +30,7 @@ from server.errors import (
 )
 from server.schemas.options import Options
 from server.service import Service, Source
+from server.settings import Settings
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 Fields = dict[str, Any]
@@ -36,10 +40,11 @@ MULTIPART, JSON, BYTES = "multipart/form-data", "application/json", "application
 
 @dataclass(frozen=True)
 class Inputs(Generic[OptionsT]):
-    """What a request asks for."""
+    """What a request asks for, and until when, on the clock of time.perf_counter."""
 
     options: OptionsT
     sources: list[Source]
+    deadline: float
 
 
 @dataclass(frozen=True)
@@ -55,26 +60,34 @@ class _Read:
 async def read_inputs(request: Request, schema: type[OptionsT], service: Service) -> AsyncIterator[Inputs[OptionsT]]:
     """Read the options of `schema` and the audio of `request`; uploads are closed at the end.
 
-    Raises MediaTypeError, BodyInvalidError, FieldUnknownError, OptionError, AudioMissingError or TooManyClipsError.
+    What is done with them is cancelled at their deadline. Raises MediaTypeError, BodyInvalidError, FieldUnknownError,
+    OptionError, AudioMissingError, TooManyClipsError or DeadlineError.
     """
+    query = _collect(request.query_params.multi_items())
+    async with _read(request, service) as read, _in_time(_check(schema, query, service.settings, read)) as inputs:
+        yield inputs
+
+
+@asynccontextmanager
+async def _read(request: Request, service: Service) -> AsyncIterator[_Read]:
+    """Read the body."""
     # A body without a content type may be taken for application/octet-stream (RFC 9110, 8.3).
     media = request.headers.get("content-type", BYTES).partition(";")[0].strip().lower()
-    check = partial(_check, schema, _collect(request.query_params.multi_items()), service.settings.max_clips)
     if media == MULTIPART:
         try:
             form = await request.form()
         except HTTPException as error:
             raise BodyInvalidError(f"the multipart body cannot be read: {error.detail}") from None
         try:
-            yield check(_from_form(form))
+            yield _from_form(form)
         finally:
             await form.close()
     elif media == JSON:
         body = await request.body()
-        yield check(await service.offload(partial(_from_json, body)))
+        yield await service.offload(partial(_from_json, body))
     elif media == BYTES or media.startswith("audio/"):
         body = await request.body()
-        yield check(_Read(None, {}, [Source(None, lambda: body)]))
+        yield _Read(None, {}, [Source(None, lambda: body)])
     else:
         raise MediaTypeError(
             f"content type {media!r} is not read: send {MULTIPART} with 'file', {JSON} with base64 'input', or the "
@@ -82,7 +95,20 @@ async def read_inputs(request: Request, schema: type[OptionsT], service: Service
         )
 
 
-def _check(schema: type[OptionsT], query: Fields, max_clips: int, read: _Read) -> Inputs[OptionsT]:
+@asynccontextmanager
+async def _in_time(inputs: Inputs[OptionsT]) -> AsyncIterator[Inputs[OptionsT]]:
+    """Cancel what is done with `inputs` at their deadline, and raise DeadlineError."""
+    seconds = inputs.deadline - time.perf_counter()
+    try:
+        async with asyncio.timeout(seconds) as timer:
+            yield inputs
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise DeadlineError(f"the request was not done within {seconds:.3g} s", "timeout") from None
+
+
+def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Read) -> Inputs[OptionsT]:
     """Check all but the audio itself."""
     for name in sorted(query.keys() & read.options.keys()):
         raise OptionError(f"'{name}' stands both in the query and in the body", name)
@@ -93,9 +119,12 @@ def _check(schema: type[OptionsT], query: Fields, max_clips: int, read: _Read) -
     options = _validate(schema, fields)
     if not read.sources:
         raise AudioMissingError(f"there is no audio: send it in '{read.audio_field}'", read.audio_field)
-    if len(read.sources) > max_clips:
-        raise TooManyClipsError(f"the request has {len(read.sources)} clips; up to {max_clips} are taken")
-    return Inputs(options, read.sources)
+    if len(read.sources) > settings.max_clips:
+        raise TooManyClipsError(f"the request has {len(read.sources)} clips; up to {settings.max_clips} are taken")
+    seconds = min(settings.timeout, settings.max_timeout) if options.timeout is None else options.timeout
+    if seconds > settings.max_timeout:
+        raise OptionError(f"'timeout' is {seconds:g} s; up to {settings.max_timeout:g} s are granted", "timeout")
+    return Inputs(options, read.sources, time.perf_counter() + seconds)
 
 
 def _validate(schema: type[OptionsT], fields: Fields) -> OptionsT:

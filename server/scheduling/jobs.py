@@ -1,4 +1,4 @@
-"""Clips on their way through an engine, and which of them go together."""
+"""Clips on their way through an engine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ class Job(Generic[TimedT]):
 
     def __post_init__(self) -> None:
         self.submitted = self.due = time.perf_counter()
-        self.alone = False  # shares no batch, since one that it was in has failed
 
     @property
     def samples(self) -> int:
@@ -58,6 +57,11 @@ class Job(Generic[TimedT]):
     def group(self) -> Hashable:
         """Jobs of one group can share a batch."""
         raise NotImplementedError
+
+    @property
+    def depth(self) -> float:
+        """Share of the encoder's layers that it needs."""
+        return 1.0
 
     def settle(self, outcome: TimedT | ApiError) -> None:
         """Hand out `outcome`, if anybody still waits for it.
@@ -70,15 +74,20 @@ class Job(Generic[TimedT]):
 
 @dataclass(eq=False)
 class BatchJob(Job[Result]):
-    """A clip whose `outputs` are computed by `graph`."""
+    """A clip whose `outputs` are computed by the first layers of the encoder, the share `layers` of them."""
 
     outputs: frozenset[str]
-    graph: str
+    layers: float = 1.0
 
     @property
     def group(self) -> Hashable:
-        """A batch runs one graph."""
-        return self.graph
+        """Each needs one run."""
+        return BatchJob
+
+    @property
+    def depth(self) -> float:
+        """The share of the layers."""
+        return self.layers
 
 
 @dataclass(eq=False)
@@ -95,24 +104,3 @@ class GenerationJob(Job[Written]):
 
 AnyJob = Job[Any]
 JobT = TypeVar("JobT", bound=AnyJob)
-
-
-def form_batch(waiting: Sequence[JobT], budget: float, max_padding: float) -> list[JobT]:
-    """Return the first job, then those nearest to it in length that fit.
-
-    A batch has jobs of one group; longest x count stays within `budget` samples, the padded share within `max_padding`.
-    The first goes whatever its length, so that none starves.
-    """
-    first = waiting[0]
-    batch = [first]
-    if first.alone:
-        return batch
-    longest = total = first.samples
-    others = (job for job in waiting[1:] if job.group == first.group and not job.alone)
-    for job in sorted(others, key=lambda job: abs(job.samples - first.samples)):
-        padded = max(longest, job.samples) * (len(batch) + 1)
-        if padded <= budget and padded - total - job.samples <= max_padding * padded:
-            batch.append(job)
-            longest = max(longest, job.samples)
-            total += job.samples
-    return batch

@@ -94,14 +94,17 @@ class Live:
     after each, the live ones go on for as long as it has held them up.
     """
 
-    def __init__(self, max_samples: float, max_beams: int) -> None:
-        self._max_samples = max_samples
-        self._max_beams = max_beams
-        self._batches: deque[LiveBatch] = deque()  # the next to be advanced first
+    def __init__(self) -> None:
+        self._batches: deque[LiveBatch] = deque()  # those that rest, the next to be advanced first
+        self._advancing: set[LiveBatch] = set()
         self._owed_seconds = 0.0
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._all)
+
+    @property
+    def _all(self) -> list[LiveBatch]:
+        return [*self._batches, *self._advancing]
 
     @property
     def is_owed(self) -> bool:
@@ -109,36 +112,35 @@ class Live:
         return bool(self._batches) and self._owed_seconds > 0
 
     @property
-    def samples(self) -> int:
-        """Of all clips, without padding."""
-        return sum(job.samples for batch in self._batches for job in batch.jobs)
+    def jobs(self) -> list[GenerationJob]:
+        """All clips."""
+        return [job for batch in self._all for job in batch.jobs]
 
-    @property
-    def room(self) -> float:
-        """The padded samples that may be started."""
-        return self._max_samples - sum(batch.padded_samples for batch in self._batches)
+    def room(self, max_samples: float) -> float:
+        """Return the padded samples that may be started, of `max_samples` in all."""
+        return max_samples - sum(batch.padded_samples for batch in self._all)
 
-    def clips(self, beams: int) -> int:
-        """Return how many clips of so many beams may be started; one, if there is nothing else."""
-        free = (self._max_beams - sum(batch.beams for batch in self._batches)) // beams
-        return free if self._batches else max(free, 1)
-
-    def has_room(self, job: GenerationJob) -> bool:
-        """Whether `job` may be started; any may, if there is nothing else."""
-        return self.clips(job.plan.beams) > 0 and (not self._batches or job.samples <= self.room)
+    def clips(self, beams: int, max_beams: int) -> int:
+        """Return how many clips of so many beams may be started, of `max_beams` in all; one, if nothing else is."""
+        free = (max_beams - sum(batch.beams for batch in self._all)) // beams
+        return max(free, 0 if self else 1)
 
     def add(self, batch: LiveBatch) -> None:
-        """Take in a batch that has been started."""
+        """Take in a batch that has been started, or that rests again."""
+        self._advancing.discard(batch)
         self._batches.append(batch)
 
-    def next(self) -> LiveBatch:
-        """Return the batch whose turn it is."""
-        self._batches.rotate(-1)
-        return self._batches[-1]
+    def next(self) -> LiveBatch | None:
+        """Return the batch whose turn it is, if any rests; it does so no longer."""
+        if not self._batches:
+            return None
+        batch = self._batches.popleft()
+        self._advancing.add(batch)
+        return batch
 
     def remove(self, batch: LiveBatch) -> None:
         """Forget a batch that has ended."""
-        self._batches.remove(batch)
+        self._advancing.discard(batch)
 
     def hold_up(self, seconds: float) -> None:
         """Say how long something else ran."""

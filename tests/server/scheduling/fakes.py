@@ -15,9 +15,10 @@ from engines.batch import Clip, Row
 from engines.manifest import Generation, Search
 from server.decoding.search import Plan
 from server.scheduling.jobs import AnyJob, BatchJob, Result
-from server.scheduling.scheduler import Limits, Named, Scheduler
+from server.scheduling.scheduler import Graph, Limits, Scheduler
 
 RATE = 100
+LAYERS = 4
 START, WORD, EOS = 0, 1, 2
 LIMITS = Limits(queue_seconds=1000, batch_seconds=10, max_padding=0.2, live_beams=8)
 
@@ -74,7 +75,7 @@ class FakeState:
 
 @dataclass
 class FakeEngine:
-    """Outputs are the clip's mean, times 2 for `b`. `b` and `c` come from graphs of their own.
+    """Outputs are the clip's mean, times 2 for `b`, times 3 for `c`, which half of the layers compute.
 
     What it writes about a clip is up to `spell`.
     """
@@ -86,12 +87,20 @@ class FakeEngine:
     gate: threading.Event = field(default_factory=threading.Event)
     seconds: float = 0.0
     step_seconds: float = 0.0
+    rows: int = 1_000_000  # samples of all rows of a batch
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def graph_for(self, outputs: Iterable[str]) -> Named:
-        return SimpleNamespace(name="other" if "c" in outputs else "main")
+    @property
+    def full_graph(self) -> Graph:
+        return SimpleNamespace(layers=LAYERS)
+
+    def graph_for(self, outputs: Iterable[str]) -> Graph:
+        return SimpleNamespace(layers=LAYERS // 2 if set(outputs) <= {"c"} else LAYERS)
+
+    def max_rows(self, samples: int) -> int:
+        return self.rows // samples
 
     def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
         self._call(clips, tuple(outputs))

@@ -170,35 +170,37 @@ def test_logits_that_are_not_finite_fail_only_their_clip(value: float) -> None:
 
 def test_room_is_counted_in_padded_seconds_and_in_beams() -> None:
     async def run() -> None:
-        live = Live(max_samples=10 * RATE, max_beams=8)
-        [long] = jobs_of(1, seconds=50)
-        [wide] = jobs_of(1, beams=20)
-        assert live.has_room(long)
-        assert live.has_room(wide)
-        assert live.clips(beams=20) == 1
+        live = Live()
+        assert live.room(10 * RATE) == 10 * RATE
+        assert live.clips(beams=20, max_beams=8) == 1
         short, shorter = *jobs_of(3, beams=2, seconds=4), *jobs_of(0, beams=2, seconds=3)
         batch = LiveBatch(FakeEngine(), [short, shorter])
         live.add(batch)
-        assert live.room == 2 * RATE
-        assert live.clips(beams=2) == 2
-        assert not live.has_room(jobs_of(1, seconds=3)[0])
-        assert live.has_room(jobs_of(1, beams=4, seconds=2)[0])
-        assert not live.has_room(jobs_of(1, beams=5, seconds=2)[0])
+        assert live.room(10 * RATE) == 2 * RATE
+        assert live.clips(beams=2, max_beams=8) == 2
+        assert live.clips(beams=5, max_beams=8) == 0
         batch.step({shorter})
-        assert live.room == 6 * RATE
+        assert live.room(10 * RATE) == 6 * RATE
+        assert live.next() is batch
+        assert live.room(10 * RATE) == 6 * RATE  # also while it is advanced
+        assert live.jobs == [short]
 
     asyncio.run(run())
 
 
 def test_live_batches_take_turns() -> None:
     async def run() -> None:
-        live = Live(max_samples=10 * RATE, max_beams=8)
+        live = Live()
         batches = [LiveBatch(FakeEngine(), jobs_of(1)) for _ in range(3)]
         for batch in batches:
             live.add(batch)
-        assert [live.next() for _ in range(6)] == batches * 2
+        first, second = live.next(), live.next()
+        assert [first, second] == batches[:2]
+        live.add(batches[1])
+        live.add(batches[0])
+        assert [live.next() for _ in range(4)] == [batches[2], batches[1], batches[0], None]
         live.remove(batches[1])
-        assert [live.next() for _ in range(3)] == [batches[0], batches[2], batches[0]]
+        assert len(live) == 2
 
     asyncio.run(run())
 

@@ -1,15 +1,25 @@
 import asyncio
+import dataclasses
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from engines.batch import Clip
-from engines.errors import EngineMismatchError
-from server.errors import EngineFailedError, ModelNotReadyError, QueueFullError, ShuttingDownError
+from engines.errors import EngineMismatchError, OutOfMemoryError
+from server.errors import (
+    EngineFailedError,
+    EngineHungError,
+    EngineMemoryError,
+    ModelNotReadyError,
+    QueueFullError,
+    ShuttingDownError,
+    WaitTooLongError,
+)
 from server.scheduling.jobs import BatchJob, Result
 from server.scheduling.scheduler import Limits, Scheduler
-from tests.server.scheduling.fakes import FakeEngine, clip, occupied, outcomes, scheduled, values
+from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip, occupied, outcomes, scheduled, values
 
 
 def test_an_idle_engine_takes_a_clip_at_once() -> None:
@@ -37,7 +47,7 @@ def test_what_arrives_while_the_engine_runs_becomes_one_batch() -> None:
     scheduled(engine, test)
 
 
-def test_jobs_of_one_graph_share_a_batch_and_get_what_they_asked_for() -> None:
+def test_requests_for_the_same_layers_share_a_batch_and_get_what_they_asked_for() -> None:
     engine = FakeEngine()
 
     async def test(scheduler: Scheduler) -> None:
@@ -147,6 +157,158 @@ def test_only_the_guilty_clip_of_a_batch_fails() -> None:
         found = await outcomes(jobs)
         assert values(found) == [1, 2]
         assert isinstance(found[1], EngineFailedError)
+        assert values(await outcomes(scheduler.submit([clip(1, 4)], ["a"]))) == [4]
+
+    scheduled(engine, test)
+
+
+def test_a_failing_batch_is_run_again_by_halves() -> None:
+    def fault(clips: Sequence[Clip]) -> None:
+        if any(clip[0] == -1 for clip in clips):
+            raise RuntimeError
+
+    engine = FakeEngine(fault=fault)
+
+    async def test(scheduler: Scheduler) -> None:
+        await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(1, -1 if index == 9 else index) for index in range(16)], ["a"])
+        engine.gate.set()
+        found = await outcomes(jobs)
+        assert [index for index, one in enumerate(found) if isinstance(one, EngineFailedError)] == [9]
+        # The one before, all, and of each half the two halves of the guilty: 1 + 1 + 2 x log2(16).
+        assert len(engine.lengths) == 1 + 1 + 2 * 4
+
+    scheduled(engine, test, Limits(queue_seconds=1000, batch_seconds=16, max_padding=0.2, live_beams=8))
+
+
+def test_out_of_memory_makes_batches_smaller_for_a_while() -> None:
+    def fault(clips: Sequence[Clip]) -> None:
+        if len(clips) > 2:
+            raise OutOfMemoryError("the host has no more memory")
+
+    engine = FakeEngine(fault=fault)
+
+    async def test(scheduler: Scheduler) -> None:
+        await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(1, index) for index in range(8)], ["a"])
+        engine.gate.set()
+        assert values(await outcomes(jobs)) == list(range(8))
+        engine.calls.clear()
+        await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(1, index) for index in range(8)], ["a"])
+        engine.gate.set()
+        assert values(await outcomes(jobs)) == list(range(8))
+        assert [len(lengths) for lengths in engine.lengths[1:]] == [2] * 4
+
+    scheduled(engine, test)
+
+
+def test_one_clip_that_has_not_enough_memory() -> None:
+    def fault(clips: Sequence[Clip]) -> None:
+        raise OutOfMemoryError("the host has no more memory")
+
+    async def test(scheduler: Scheduler) -> None:
+        [found] = await outcomes(scheduler.submit([clip(1)], ["a"]))
+        assert isinstance(found, EngineMemoryError)
+
+    scheduled(FakeEngine(fault=fault), test)
+
+
+def test_an_engine_that_hangs_fails_all_that_waits_and_is_reported() -> None:
+    engine, told = FakeEngine(), list[tuple[str, float]]()
+
+    async def run() -> None:
+        limits = dataclasses.replace(LIMITS, watchdog_seconds=0.2)
+        scheduler = Scheduler("hung", engine, RATE, limits, lambda name, seconds: told.append((name, seconds)))
+        running = await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(1)] * 3, ["a"])
+        found = await asyncio.wait_for(outcomes(running + jobs), 20)
+        assert [type(one) for one in found] == [EngineHungError] * 4
+        with pytest.raises(EngineHungError):
+            scheduler.submit([clip(1)], ["a"])
+        with pytest.raises(EngineHungError):
+            scheduler.check()
+        assert told == [("hung", 0.2)]
+        await asyncio.wait_for(scheduler.close(), 20)  # while the engine hangs
+        engine.gate.set()
+
+    asyncio.run(run())
+
+
+def test_workers_run_batches_at_the_same_time() -> None:
+    engine = FakeEngine()
+    engine.gate.clear()
+
+    async def test(scheduler: Scheduler) -> None:
+        jobs = [scheduler.submit([clip(1, value)], ["a"])[0] for value in (1, 2)]
+        jobs += scheduler.submit([clip(1, 3), clip(1, 4)], ["a"])
+        while len(engine.calls) < 2:  # noqa: ASYNC110  # they come from other threads
+            await asyncio.sleep(0.001)
+        engine.gate.set()
+        assert values(await outcomes(jobs)) == [1, 2, 3, 4]
+
+    scheduled(engine, test, dataclasses.replace(LIMITS, batch_seconds=1, workers=2))
+
+
+def test_limits_can_change_while_it_runs() -> None:
+    engine = FakeEngine()
+
+    async def test(scheduler: Scheduler) -> None:
+        first = await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(1, value) for value in range(6)], ["a"])
+        scheduler.tune(dataclasses.replace(LIMITS, batch_seconds=3))
+        engine.gate.set()
+        assert values(await outcomes(first + jobs)) == [1, *range(6)]
+        assert [len(lengths) for lengths in engine.lengths] == [1, 3, 3]
+
+    scheduled(engine, test)
+
+
+def test_memory_limits_the_rows_of_a_batch() -> None:
+    engine = FakeEngine(rows=4 * RATE)
+
+    async def test(scheduler: Scheduler) -> None:
+        await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(2)] * 5, ["a"])
+        engine.gate.set()
+        await outcomes(jobs)
+        assert [len(lengths) for lengths in engine.lengths[1:]] == [2, 2, 1]
+
+    scheduled(engine, test)
+
+
+def test_what_cannot_be_done_by_its_deadline_is_refused() -> None:
+    engine = FakeEngine(seconds=0.05)
+
+    async def test(scheduler: Scheduler) -> None:
+        await outcomes(scheduler.submit([clip(1)], ["a"]))  # measured: at most 20 s of audio a second
+        engine.calls.clear()
+        await occupied(engine, scheduler)
+        scheduler.check(time.perf_counter() + 10)
+        with pytest.raises(WaitTooLongError) as caught:
+            scheduler.submit([clip(60)], ["a"], time.perf_counter() + 2)
+        assert caught.value.retry_after is not None
+        scheduler.submit([clip(10)], ["a"], time.perf_counter() + 60)
+
+    scheduled(engine, test)
+
+
+def test_a_fault_of_the_scheduler_itself_fails_only_the_first_that_waits() -> None:
+    engine = FakeEngine()
+
+    async def test(scheduler: Scheduler) -> None:
+        def broken(samples: int) -> int:
+            if samples > RATE:
+                raise RuntimeError
+            return 1000
+
+        engine.max_rows = broken  # type: ignore[method-assign]
+        first = await occupied(engine, scheduler)
+        jobs = scheduler.submit([clip(1, 5), clip(1.1), clip(1, 6)], ["a"])
+        engine.gate.set()
+        found = await outcomes(first + jobs)
+        assert any(isinstance(one, EngineFailedError) for one in found)
+        engine.max_rows = lambda samples: 1000  # type: ignore[method-assign]
         assert values(await outcomes(scheduler.submit([clip(1, 4)], ["a"]))) == [4]
 
     scheduled(engine, test)

@@ -1,0 +1,71 @@
+"""What happens when a batch fails: it is run again by halves, until the guilty clip alone fails."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+
+from engines.errors import EngineError, OutOfMemoryError
+from server.errors import ApiError, EngineFailedError, EngineMemoryError, ModelNotReadyError
+from server.scheduling.batches import Batch, halves
+from server.scheduling.jobs import AnyJob
+from server.scheduling.queue import Queue
+
+logger = logging.getLogger(__name__)
+
+FAILED = Counter("sonant_batch_failures_total", "Batches that failed, by reason.", ["model", "reason"])
+
+# After so many batches without trouble, twice as much is tried again.
+RECOVERY_BATCHES = 32
+
+
+class Faults:
+    """Decides about batches that failed, and how large the next may be while memory is short."""
+
+    def __init__(self, model: str, queue: Queue) -> None:
+        self.max_samples = math.inf  # padded, of one batch
+        self._model = model
+        self._queue = queue
+        self._untroubled = 0
+
+    def retry(self, batch: Sequence[AnyJob], error: Exception, *, is_sole: bool) -> None:
+        """Settle what cannot succeed, and put back the rest by halves; `is_sole`: there was never another clip."""
+        if isinstance(error, OutOfMemoryError):
+            FAILED.labels(self._model, "out_of_memory").inc()
+            self._shrink(batch)
+        else:
+            FAILED.labels(self._model, "raised").inc()
+        logger.error("model %s: the engine failed on a batch of %d clips", self._model, len(batch), exc_info=error)
+        broken = isinstance(error, EngineError) and not isinstance(error, OutOfMemoryError)  # whatever the clip
+        if broken or is_sole:
+            self.settle(batch, error)
+        else:
+            self._queue.put_back([part for part in halves(batch) if part])
+
+    def settle(self, jobs: Sequence[AnyJob], error: Exception) -> None:
+        """Let `jobs` fail with what `error` means for a client."""
+        for job in jobs:
+            job.settle(_meaning(error))
+
+    def recovered(self) -> None:
+        """Say that a batch has run."""
+        self._untroubled += 1
+        if self._untroubled >= RECOVERY_BATCHES and self.max_samples < math.inf:
+            self._untroubled = 0
+            self.max_samples *= 2
+
+    def _shrink(self, batch: Sequence[AnyJob]) -> None:
+        self._untroubled = 0
+        self.max_samples = Batch.of(batch).padded / 2
+        logger.warning("model %s: out of memory; batches are halved for now", self._model)
+
+
+def _meaning(error: Exception) -> ApiError:
+    if isinstance(error, OutOfMemoryError):
+        return EngineMemoryError("the engine has not enough memory for this clip")
+    if isinstance(error, EngineError):  # a graph that is loaded at its first use, and cannot be
+        return ModelNotReadyError("the model cannot compute these outputs; see the server's log")
+    return EngineFailedError("the engine failed on this clip; see the server's log")

@@ -1,0 +1,73 @@
+"""One batch through the engine: what each clip gets, and what is counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from prometheus_client import Counter, Histogram
+
+from engines.batch import Clip, Row
+from server.errors import ApiError, EngineFailedError
+from server.scheduling.batches import Batch
+from server.scheduling.jobs import AnyJob, BatchJob, Result
+
+CLIPS = Histogram("sonant_batch_clips", "Clips in a batch.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64))
+PADDING = Histogram(
+    "sonant_batch_padding_ratio", "Share of a batch that is padding.", ["model"], buckets=(0.0, 0.01, 0.03, 0.1, 0.3)
+)
+AUDIO = Counter("sonant_engine_audio_seconds_total", "Audio that an engine has run, without padding.", ["model"])
+BUSY = Counter("sonant_engine_busy_seconds_total", "Time that engines had batches; over audio: real time.", ["model"])
+WAITED = Histogram(
+    "sonant_clip_queue_seconds",
+    "Wait of a clip until its batch began.",
+    ["model"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+)
+
+
+class RunningEngine(Protocol):
+    """What is asked of engines.engine.Engine."""
+
+    def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
+        """Run `clips` as one batch; the result of each is what it would be alone."""
+        ...
+
+
+class BatchMetrics:
+    """What is counted of one model's batches."""
+
+    def __init__(self, model: str, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._clips, self._padding, self._waited = CLIPS.labels(model), PADDING.labels(model), WAITED.labels(model)
+        self._audio, self._busy = AUDIO.labels(model), BUSY.labels(model)
+
+    def ran(self, jobs: Sequence[AnyJob], seconds: float) -> None:
+        """Count a batch that took so long, and has just ended."""
+        batch = Batch.of(jobs)
+        self._clips.observe(batch.count)
+        self._padding.observe(1 - batch.samples / batch.padded)
+        self._audio.inc(batch.samples / self._sample_rate)
+        self._busy.inc(seconds)
+        began = time.perf_counter() - seconds
+        for job in jobs:
+            self._waited.observe(max(0.0, began - job.submitted))
+
+
+def run_batch(engine: RunningEngine, batch: Sequence[BatchJob]) -> list[Result | ApiError]:
+    """Return what comes of each clip of `batch`; call it in the engine's thread."""
+    started = time.perf_counter()
+    outputs = sorted(frozenset().union(*(job.outputs for job in batch)))
+    rows = engine.run([job.clip for job in batch], outputs)
+    seconds = time.perf_counter() - started
+    return [_outcome(job, row, started - job.submitted, seconds) for job, row in zip(batch, rows, strict=True)]
+
+
+def _outcome(job: BatchJob, row: Row, queue_seconds: float, inference_seconds: float) -> Result | ApiError:
+    wanted = {name: row[name] for name in job.outputs}
+    bad = sorted(name for name, array in wanted.items() if not np.isfinite(array).all())
+    if bad:
+        return EngineFailedError(f"the engine's {', '.join(bad)} for this clip are not finite")
+    return Result(queue_seconds, inference_seconds, wanted)
