@@ -11,20 +11,19 @@ from prometheus_client import Counter, Histogram
 
 from engines.batch import Clip, Row
 from server.errors import ApiError, EngineFailedError
+from server.metrics import COUNT_BUCKETS, RATIO_BUCKETS, SECONDS_BUCKETS
 from server.scheduling.batches import Batch
 from server.scheduling.jobs import AnyJob, BatchJob, Result
 
-CLIPS = Histogram("sonant_batch_clips", "Clips in a batch.", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64))
-PADDING = Histogram(
-    "sonant_batch_padding_ratio", "Share of a batch that is padding.", ["model"], buckets=(0.0, 0.01, 0.03, 0.1, 0.3)
-)
+CLIPS = Histogram("sonant_batch_clips", "Clips in a batch.", ["model"], buckets=COUNT_BUCKETS)
+PADDING = Histogram("sonant_batch_padding_ratio", "Share of a batch that is padding.", ["model"], buckets=RATIO_BUCKETS)
 AUDIO = Counter("sonant_engine_audio_seconds_total", "Audio that an engine has run, without padding.", ["model"])
 BUSY = Counter("sonant_engine_busy_seconds_total", "Time that engines had batches; over audio: real time.", ["model"])
 WAITED = Histogram(
     "sonant_clip_queue_seconds",
     "Wait of a clip until its batch began.",
     ["model"],
-    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+    buckets=SECONDS_BUCKETS,
 )
 
 

@@ -79,7 +79,7 @@ def test_every_batch_keeps_the_limits(waiting: list[BatchJob], budget_seconds: f
 
 def test_texts_of_one_number_of_beams_go_together() -> None:
     jobs = [GenerationJob(clip(1), nobody(), plan(beams)) for beams in (1, 4, 1)]
-    waiting: list[AnyJob] = [jobs[0], *jobs_of([1.0], "main"), *jobs[1:]]
+    waiting: list[AnyJob] = [jobs[0], *jobs_of([1.0]), *jobs[1:]]
     assert form_batch(waiting, room(10)) == [jobs[0], jobs[2]]
 
 

@@ -58,7 +58,7 @@ def test_it_is_patient_with_what_is_expected_to_take_long() -> None:
         await workers.call(lambda: time.sleep(0.1), 0.01, 10 / PATIENCE, told.append)
         assert told == []
         with pytest.raises(ZeroDivisionError):
-            await workers.call(lambda: 1 // 0, 0.01, 0, told.append)  # type: ignore[func-returns-value]
+            await workers.call(lambda: 1 // 0, 0.01, 0, told.append)
         workers.close()
 
     asyncio.run(run())
