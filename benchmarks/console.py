@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import machine, models
+from benchmarks.base import Run
 from benchmarks.recipes import RECIPES
-from benchmarks.record import Record, Run, write
+from benchmarks.record import Record, write
 from engines.errors import EngineError
 from engines.verify import POLICY
 from export.errors import ExportError
@@ -87,7 +88,7 @@ def numbers(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return several
 
 
-def prepare(arguments: argparse.Namespace, layers: Sequence[int] = ()) -> tuple[models.Subject, Run]:
+def prepare(arguments: argparse.Namespace, layers: Sequence[int] | None = ()) -> tuple[models.Subject, Run]:
     """Make or find what is measured, set torch's threads, and describe the run."""
     host = machine.describe()  # before the export, whose load is our own
     with steps() as progress:

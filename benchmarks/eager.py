@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from engines.batch import Clip
 from export.checkpoint import Checkpoint
 
+MEL_MASK = "input_features_mask"
+
 
 class Eager:
     """The encoder of a checkpoint in transformers."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        """Load the model; ValueError where it is more than an encoder with a head."""
+        if checkpoint.config.is_encoder_decoder:
+            raise ValueError(f"{checkpoint.source} is a {checkpoint.architecture}: only encoders are compared")
         self._extractor = checkpoint.feature_extractor()
         model: Any = checkpoint.model(checkpoint.architecture)
         self._model = model.base_model  # without a head: `embeddings` is what both sides are asked for
@@ -27,5 +32,9 @@ class Eager:
         rate = self._extractor.sampling_rate
         features = self._extractor(list(clips), sampling_rate=rate, return_tensors="pt")
         with torch.inference_mode():
-            embeddings = self._model(**features).last_hidden_state
-        return list(embeddings.numpy())
+            if MEL_MASK not in features:
+                return list(self._model(**features).last_hidden_state.numpy())
+            # This extractor's mask is true where there is a frame, that of its encoder on padding.
+            result = self._model(features["input_features"], ~features[MEL_MASK], return_dict=True)
+        rows = zip(result.last_hidden_state, result.audio_mel_mask, strict=True)
+        return [embeddings[~padding].numpy() for embeddings, padding in rows]

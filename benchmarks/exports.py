@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from benchmarks import console, machine, models, recipes
-from benchmarks.record import Exported, Exports
+from benchmarks.records.exports import Exported, Exports
 from engines.manifest import Manifest
 from sonant.terminal import steps
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from benchmarks import console, machine
-from benchmarks.record import Families, FamilyCell
+from benchmarks.records.exports import Families, FamilyCell
 from engines.engine import Engine
 from export.exporter import DEFAULT_OUTPUTS, export
 from sonant.terminal import steps

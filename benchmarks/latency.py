@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks import console, models
 from benchmarks.eager import Eager
 from benchmarks.interleave import interleave, warm_up
-from benchmarks.record import Latency, LatencyCell
+from benchmarks.records.speed import Latency, LatencyCell
 from benchmarks.stats import PairedRatio, Timing, geometric_mean
 from engines.batch import Clip
 from engines.engine import Engine

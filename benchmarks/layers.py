@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks import console, models
 from benchmarks.interleave import interleave, warm_up
-from benchmarks.record import Layers, LayersCell
+from benchmarks.records.speed import Layers, LayersCell
 from benchmarks.stats import PairedRatio, Timing
 from engines.batch import Clip, run_batch
 from engines.engine import Engine
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> Layers:
     """Time every graph in turn; WrongResultError where a truncated one differs from the full one."""
-    subject, run = console.prepare(arguments, arguments.layers or ())
+    subject, run = console.prepare(arguments, (0, *arguments.layers) if arguments.layers else None)
     total = subject.manifest.num_layers
     engine = subject.engine(arguments.threads)
     graphs = {graph.layers: graph for graph in engine.graphs}

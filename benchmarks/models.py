@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from engines.manifest import Manifest
 from engines.runtimes import RuntimeOptions
 from export import checkpoint as checkpoints
 from export.exporter import export
+
+# What the configurations of encoders call the number of their layers.
+DEPTHS = ("num_hidden_layers", "conf_num_hidden_layers")
 
 
 @dataclass(frozen=True)
@@ -43,22 +47,23 @@ def default_cache() -> Path:
 
 
 def prepare(
-    model: str, checkpoint: str | None, layers: Iterable[int], cache: Path, progress: Callable[[str], None]
+    model: str, checkpoint: str | None, layers: Iterable[int] | None, cache: Path, progress: Callable[[str], None]
 ) -> Subject:
     """Return `checkpoint`, or else the random one of the recipe `model`, with an engine that has graphs for `layers`.
 
-    Without `layers`: the front end alone, and a quarter, half and three quarters of the layers. An engine in the cache
+    None stands for the front end alone, and a quarter, half and three quarters of the layers. An engine in the cache
     is used again unless the exporter, the versions or the checkpoint have changed. Raises ExportError or EngineError.
     """
     found = checkpoints.resolve(checkpoint or str(recipes.make(model, cache / "checkpoints", progress)))
-    total = found.config.num_hidden_layers
-    wanted = {0, *(set(layers) or {total * quarter // 4 for quarter in (1, 2, 3)})}
+    variant = None if checkpoint else recipes.RECIPES[model].variant
+    wanted = set(_quarters(found.config) if layers is None else layers)
     folder = cache / "engines" / f"{found.name}-{found.sha256[:12]}"
     key = json.dumps({"exporter": _sources(), "versions": versions(), "checkpoint": found.sha256})
     manifest = _cached(folder, key)
-    present = {graph.layers for graph in manifest.graphs} - {total} if manifest else set()
+    present = {graph.layers for graph in manifest.graphs} - {manifest.num_layers} if manifest else set()
     if manifest is None or not wanted <= present:
-        export(str(found.folder), folder, layers=sorted(wanted | present), force=True, progress=progress)
+        truncated = sorted(wanted | present)
+        export(str(found.folder), folder, variant=variant, layers=truncated, force=True, progress=progress)
         _key_file(folder).write_text(key, encoding="utf-8")
         manifest = Manifest.read(folder)
         gc.collect()  # what the export leaves must not weigh on the measurement
@@ -71,6 +76,12 @@ def clips(count: int, seconds: float, sample_rate: int, seed: int) -> list[Clip]
     time = np.arange(round(seconds * sample_rate)) / sample_rate
     swell = 1.0 + 0.8 * np.sin(2 * np.pi * 1.5 * time)
     return [(0.1 * swell * generator.standard_normal(time.size)).astype(np.float32) for _ in range(count)]
+
+
+def _quarters(config: Any) -> set[int]:
+    """Return the layers after none, a quarter, half and three quarters of those of an encoder."""
+    total = next(getattr(config, name) for name in DEPTHS if hasattr(config, name))
+    return {total * quarter // 4 for quarter in range(4)}
 
 
 def _cached(folder: Path, key: str) -> Manifest | None:

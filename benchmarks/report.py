@@ -10,14 +10,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmarks import record
+from benchmarks.base import Run
 from benchmarks.machine import ROOT
-from benchmarks.record import Exports, Families, Latency, Layers, Record, Run
+from benchmarks.record import Record
+from benchmarks.records.exports import Exports, Families
+from benchmarks.records.load import Overhead, Overload, Soak, Throughput
+from benchmarks.records.policy import Policy
+from benchmarks.records.speed import Latency, Layers
 
 RESULTS = Path("benchmarks", "results")
 # Where the table of each kind of result stands.
 PAGES: dict[Path, tuple[type[Record], ...]] = {
     Path("README.md"): (Families,),
-    Path("benchmarks", "README.md"): (Latency, Layers, Exports),
+    Path("benchmarks", "README.md"): (Throughput, Overhead, Overload, Soak, Policy, Latency, Layers, Exports),
 }
 BEGIN, END = "<!-- results: written by `python -m benchmarks.report` -->", "<!-- results: end -->"
 

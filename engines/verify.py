@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from engines import generation
+from engines import digest, generation
 from engines.batch import INPUTS, Clip, Row, run_batch
-from engines.errors import EngineInvalidError, EngineNotFoundError, EngineTamperedError
+from engines.errors import EngineInvalidError, EngineNotFoundError, EngineTamperedError, OutOfMemoryError
 from engines.manifest import LOGITS, TOKENS, Graph, Manifest, Precision
 from engines.parts import TEXT_LOGITS
 from engines.runtimes import Session, first_line, resident
@@ -80,7 +79,8 @@ def replay(
     """Run the golden clips through `session`, each alone and all as one batch with NaN beyond their lengths.
 
     A step graph is led through the golden texts, over what `start`, the session of the start graph, computes. Raises
-    EngineInvalidError where the graph has other inputs and outputs than engine.json says, or fails.
+    EngineInvalidError where the graph has other inputs and outputs than engine.json says, or fails, OutOfMemoryError
+    where the host is short of memory.
     """
     check_interface(session, folder / graph.file, manifest, graph)
     golden = read_golden(folder, manifest)
@@ -88,10 +88,11 @@ def replay(
     try:
         alone = [run([each], 0.0)[0] for each in golden]
         batch = alone if graph.max_rows == 1 else run(golden, float("nan"))
+    except OutOfMemoryError:
+        raise
     except Exception as problem:  # a runtime's exceptions share no base class but Exception
         raise EngineInvalidError(
-            f"{folder / graph.file} fails on the golden clips ({first_line(problem)}); "
-            "unless this host is short of memory, export the engine again"
+            f"{folder / graph.file} fails on the golden clips ({first_line(problem)}); export the engine again"
         ) from None
 
     def worst(rows: list[Row], output: str) -> float:
@@ -175,8 +176,7 @@ def read_golden(folder: Path, manifest: Manifest) -> list[Reference]:
 def check_file(path: Path, sha256: str) -> None:
     """Raise EngineTamperedError if `path` does not have this SHA-256, another EngineError if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest.sha256(path)
     except FileNotFoundError:
         raise EngineNotFoundError(f"{path} is missing: the engine is incomplete; export or copy it again") from None
     except OSError as problem:

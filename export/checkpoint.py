@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from yaml import YAMLError
 
+from engines import digest
 from engines.manifest import Ctc
 from export import hub
 from export.errors import CheckpointError, ExportError, UnsupportedError
@@ -80,8 +81,8 @@ class Checkpoint:
         """
         total = hashlib.sha256()
         for path in self._files():
-            with _reading(path), path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+            with _reading(path):
+                content = digest.sha256(path)
             total.update(f"{path.name}\0{content}\n".encode())
         return total.hexdigest()
 

@@ -13,6 +13,9 @@ from torch import nn
 
 from engines.manifest import Classification, Ctc, Generation, Output, Task
 
+# The time axis of the blocks, and the name of its lengths, where the embeddings have other frames than they.
+ENCODER_FRAMES = "encoder_frames"
+
 
 class Reference(Protocol):
     """transformers on one unpadded clip: the truth."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from engines.digest import sha256
 from engines.engine import Engine
 from engines.errors import EngineError
 from engines.generation import FRAMES
@@ -177,10 +178,10 @@ def _write(
     """Write the engine into `folder`, engine.json last; return what the replay of each graph measured."""
     decoder = exportable.decoder
     progress("Computing the golden clips with transformers")
-    kept = golden.golden_outputs(exportable, layers)
-    clips = golden.golden_clips(exportable, kept)
-    spec = golden.describe_golden(exportable, len(clips), kept)
-    golden.write_golden(folder / spec.file, clips, golden.golden_reference(exportable, spec), spec.kept)
+    kept = golden.kept_outputs(exportable, layers)
+    clips = golden.make_clips(exportable, kept)
+    spec = golden.describe(exportable, len(clips), kept)
+    golden.write(folder / spec.file, clips, golden.reference_of(exportable, spec), spec.kept)
     written = graphs.write(folder, exportable, layers, progress)
     if decoder:
         (folder / decoder.generation.tokenizer).write_bytes(decoder.tokenizer)
@@ -208,7 +209,7 @@ def _write(
         variant=variant,
         variant_difference=parity.variant_difference(exportable, clips),
         graphs=tuple(written),
-        golden=spec.model_copy(update={"sha256": graphs.sha256(folder / spec.file)}),
+        golden=spec.model_copy(update={"sha256": sha256(folder / spec.file)}),
         created={name: version(name) for name in ("sonant", "torch", "transformers", "onnx-ir")}
         | {"python": platform.python_version()},
         target_lang=checkpoint.target_lang,

@@ -23,17 +23,17 @@ SHARES = (1.0, 0.57, 0.21)
 PADDED_SHARES = SHARES[:2]  # where every clip takes as long as the longest
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.3, 3.0
 SECONDS_TIMES_PARAMETERS = 1e8
-GOLDEN_BYTES = 4.5e6
+BYTES = 4.5e6
 # Of a decoder: the tokens of each clip's text, and about how many of a step's logits are kept.
-GOLDEN_TOKENS, GOLDEN_LOGITS = 6, 1024
+TEXT_LENGTH, STEP_LOGITS = 6, 1024
 
 
-def golden_clips(exportable: Exportable, outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+def make_clips(exportable: Exportable, outputs: Sequence[str]) -> list[NDArray[np.float32]]:
     """Return speech-like clips for which `outputs` are kept: a gliding voice with syllables and breath; seeded."""
     sample_rate = exportable.sample_rate
     parameters = sum(parameter.numel() for parameter in exportable.module.parameters())
     longest = min(max(SECONDS_TIMES_PARAMETERS / parameters, SHORTEST_SECONDS), LONGEST_SECONDS)
-    longest = min(longest, GOLDEN_BYTES / sum(SHARES) / _bytes_per_second(exportable, outputs))
+    longest = min(longest, BYTES / sum(SHARES) / _bytes_per_second(exportable, outputs))
     generator = np.random.default_rng(20)
     clips = []
     for share in PADDED_SHARES if exportable.padded_to_longest else SHARES:
@@ -60,7 +60,7 @@ def _bytes_per_second(exportable: Exportable, outputs: Sequence[str]) -> float:
     return 4 * values
 
 
-def golden_outputs(exportable: Exportable, layers: Iterable[int]) -> tuple[str, ...]:
+def kept_outputs(exportable: Exportable, layers: Iterable[int]) -> tuple[str, ...]:
     """Return what the golden clips keep: the last layer, the logits, and a hidden state for each truncated graph.
 
     Without truncated graphs, a middle and the first hidden state.
@@ -71,27 +71,27 @@ def golden_outputs(exportable: Exportable, layers: Iterable[int]) -> tuple[str, 
     return tuple(name for name in names if name in {"embeddings", "pooled", "logits", *states})
 
 
-def describe_golden(exportable: Exportable, clips: int, outputs: Sequence[str]) -> Golden:
+def describe(exportable: Exportable, clips: int, outputs: Sequence[str]) -> Golden:
     """Describe golden clips of which `outputs` are kept; the hash of their file is still to come."""
     others = [output for output in exportable.outputs if output.name in outputs and output.has_other_rows]
     values = sum(math.prod(size for size in output.shape[2:] if isinstance(size, int)) for output in others)
     decoder = exportable.decoder
     if decoder is not None and decoder.frames is not None:
         values += decoder.generation.heads * decoder.generation.head_size  # one layer's keys of the cross attention
-    rows = max(1, int(GOLDEN_BYTES / (4 * values * clips))) if values else None
+    rows = max(1, int(BYTES / (4 * values * clips))) if values else None
     kept = Golden(clips=clips, outputs=tuple(outputs), sha256="0" * 64, rows=rows)
     if decoder is None:
         return kept
     spec = decoder.generation
     text = {
         "cross": spec.cross[-2:-1],
-        "tokens": min(GOLDEN_TOKENS, spec.max_positions or GOLDEN_TOKENS),
-        "stride": math.ceil(spec.vocabulary_size / GOLDEN_LOGITS),
+        "tokens": min(TEXT_LENGTH, spec.max_positions or TEXT_LENGTH),
+        "stride": math.ceil(spec.vocabulary_size / STEP_LOGITS),
     }
     return kept.model_copy(update=text)
 
 
-def golden_reference(exportable: Exportable, golden: Golden) -> Reference:
+def reference_of(exportable: Exportable, golden: Golden) -> Reference:
     """Return the truth of all that is kept of a golden clip: for a decoder also a text, and the logits after each."""
     encoded, decoder = _cut_reference(exportable, golden), exportable.decoder
     if decoder is None:
@@ -118,9 +118,7 @@ def _cut_reference(exportable: Exportable, golden: Golden) -> Reference:
     return reference
 
 
-def write_golden(
-    path: Path, clips: Sequence[NDArray[np.float32]], reference: Reference, outputs: Sequence[str]
-) -> None:
+def write(path: Path, clips: Sequence[NDArray[np.float32]], reference: Reference, outputs: Sequence[str]) -> None:
     """Write the clips and what the reference computes for each."""
     tensors: dict[str, NDArray[np.generic]] = {}
     for index, clip in enumerate(clips):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engines import runtimes
 from engines.batch import Clip, run_batch
+from engines.digest import sha256
 from engines.generation import start_outputs
 from engines.manifest import LOGITS, Graph, Manifest, Output, Role
 from engines.runtimes import RuntimeOptions, Session
@@ -111,9 +111,3 @@ def check(folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable
 def load(folder: Path, graph: Graph) -> Session:
     """Load `graph` as a server of this host would."""
     return runtimes.find(graph.runtime).load(folder, graph, RuntimeOptions())
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@ The logits are weight @ pooled + bias, where `pooled` is the output of that name
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from engines.digest import sha256
 from engines.manifest import Classification, Output, ProblemType
 from export.errors import CheckpointError, UnsupportedError
 from export.exportable import Exportable, Reference
@@ -45,7 +45,7 @@ class Head:
 def read_head(path: Path) -> Head:
     """Read the file; CheckpointError where it is not as the module says."""
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = sha256(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -62,7 +62,7 @@ def read_head(path: Path) -> Head:
     weight, bias = weight.float(), bias.float()
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise CheckpointError(f"--head {path} holds NaN or infinity")
-    return Head(path, weight, bias, _classification(path, metadata, len(bias)), sha256)
+    return Head(path, weight, bias, _classification(path, metadata, len(bias)), content)
 
 
 def _classification(path: Path, metadata: dict[str, str], classes: int) -> Classification:

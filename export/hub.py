@@ -6,7 +6,6 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_OFFLINE. When the hub does not answer, what is i
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from engines.digest import sha256
 from export.errors import CheckpointError, ExportError
 from export.weights import is_weights
 
@@ -79,7 +79,7 @@ class Snapshot:
         path = Path(hf_hub_download(self.repository, name, revision=self.commit))
         expected = self.files.get(name)
         # huggingface_hub compares only sizes, and an engine of damaged weights would pass every check of its own.
-        if expected is not None and _sha256(path) != expected:
+        if expected is not None and sha256(path) != expected:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise CheckpointError(
@@ -178,8 +178,3 @@ def _explanation(error: Exception, what: str, hub: str) -> str:
         f"{what}: it cannot be downloaded from {hub} ({said}); see that it can be reached, then run the command again: "
         "complete files are kept. HF_HUB_DOWNLOAD_TIMEOUT sets how many seconds to wait for an answer"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,14 +9,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from engines.manifest import Output
+from export.feed_forward import in_pieces
 from export.kaldi import Filterbank
 from export.masking import MASKED, valid
 from export.spectrogram.config import SpectrogramConfig
 from export.spectrogram.transformer import Transformer
-from export.speech.state import adapt_state
 
 TOKENS = "tokens"
-# The parts of a feed-forward, and what they are called in `export.speech.transformer`.
+# The parts of a feed-forward, and what they are called in `export.feed_forward`.
 FEED_FORWARD = {
     ".mlp.fc1.": ".feed_forward.intermediate_dense.",
     ".mlp.activation_fn.": ".feed_forward.intermediate_act_fn.",
@@ -131,4 +131,4 @@ def load_state(module: SpectrogramModel, original: Any) -> None:
         for theirs, ours in FEED_FORWARD.items():
             key = key.replace(theirs, ours)
         state[where + key] = tensor
-    module.load_state_dict(adapt_state(state), strict=True)
+    module.load_state_dict(in_pieces(state), strict=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from export.attention import attend, with_bias
+from export.feed_forward import FeedForward
 from export.spectrogram.config import SpectrogramConfig
-from export.speech.transformer import FeedForward, attend
 
 
 class PatchEmbeddings(nn.Module):
@@ -54,10 +54,7 @@ class Embeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, with its probabilities for those who ask.
-
-    A mask, where there is one, travels as one more component of every key, as in `export.speech.transformer`.
-    """
+    """Multi-head self-attention, with its probabilities for those who ask."""
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -81,18 +78,8 @@ class Attention(nn.Module):
             context = (probabilities @ value.view(shape).transpose(1, 2)).transpose(1, 2).flatten(2)
             return self.o_proj(context), probabilities
         if bias is not None:
-            query, key = with_bias(query, key, bias)
+            query, key = with_bias(query, key, bias[:, :, None])
         return self.o_proj(attend(query.flatten(2), key.flatten(2), value, self.heads)), None
-
-
-def with_bias(query: Tensor, key: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Append to query and key [batch, tokens, heads, size] what adds `bias` [batch, tokens] to the scores of each key.
-
-    Zeros follow, up to a multiple of 8: kernels want such heads.
-    """
-    size = 8 - key.shape[3] % 8
-    components = F.pad(bias[:, :, None], (0, size - 1))[:, :, None].expand(-1, -1, key.shape[2], -1)
-    return F.pad(query, (0, size), value=1.0), torch.cat((key, components), -1)
 
 
 class Layer(nn.Module):

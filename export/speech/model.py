@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from engines.generation import FRAMES
 from engines.manifest import Classification, Ctc, Output, Task
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnsupportedError
-from export.exportable import Exportable, Options
+from export.exportable import ENCODER_FRAMES, Exportable, Options
 from export.frontends import Waveform
 from export.labels import classification_of
 from export.masking import masked_mean
@@ -20,9 +21,6 @@ from export.speech.encoder import SpeechEncoder
 from export.speech.heads import ClassificationHead, CtcHead
 from export.speech.reference import SpeechReference
 from export.speech.state import adapt_state
-
-# The time axes: of the embeddings, and of the transformer where it has others.
-FRAMES, ENCODER_FRAMES = "frames", "encoder_frames"
 
 
 class SpeechModel(nn.Module):

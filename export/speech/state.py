@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from export.speech.transformer import pieces
+from export.feed_forward import in_pieces
 
 # SEW has the parts of its feature projection in the model itself.
 MOVED = {
@@ -18,15 +18,8 @@ MOVED = {
 def adapt_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a transformers encoder's state dict as `SpeechEncoder` loads it: each tensor in the shape it has here."""
     adapted: dict[str, Tensor] = {}
-    for key, tensor in fold_weight_norm(state).items():
-        stem, _, kind = key.rpartition(".")
-        if stem.endswith(".feed_forward.intermediate_dense"):
-            adapted |= {f"{stem}.{index}.{kind}": piece for index, piece in enumerate(pieces(tensor))}
-        elif stem.endswith(".feed_forward.output_dense") and kind == "weight":
-            adapted |= {f"{stem}.{index}.weight": piece for index, piece in enumerate(pieces(tensor, axis=1))}
-        elif stem.endswith(".feed_forward.output_dense"):
-            adapted[f"{stem}.0.bias"] = tensor
-        elif ".conv_layers." in key and key.endswith(".conv.weight"):
+    for key, tensor in in_pieces(fold_weight_norm(state)).items():
+        if ".conv_layers." in key and key.endswith(".conv.weight"):
             adapted[key] = tensor[:, :, None, :]
         else:
             adapted[MOVED.get(key, key)] = tensor

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from export.attention import attend, attend_openly, with_bias
+from export.feed_forward import FeedForward
 from export.masking import MASKED, valid
 from export.speech.config import SpeechEncoderConfig
-
-# About how many intermediate features of a feed-forward are computed at a time.
-PIECE = 512
 
 
 class PositionalConv(nn.Module):
@@ -47,12 +44,7 @@ class PositionalConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, with its probabilities for those who ask.
-
-    The mask travels as one more component of every key, whose counterpart in the queries is 1. ONNX Runtime's fused
-    kernel, which takes no mask, then computes masked attention, and no array of [frames, frames] is ever made: on a CPU
-    half the time at 10 s and a third at 30 s, and memory that grows with the length, not with its square.
-    """
+    """Multi-head self-attention, with its probabilities for those who ask."""
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
@@ -67,68 +59,10 @@ class Attention(nn.Module):
         The probabilities beside it are [batch, heads, frames, frames], a query's over all keys; None if not asked for.
         """
         shape = (*x.shape[:2], self.heads, self.head_size)
-        # Kernels want heads of a multiple of 8: zeros fill what the bias leaves.
-        filled = (0, 8 - self.head_size % 8)
-        query = F.pad(self.q_proj(x).view(shape) * self.head_size**-0.5, filled, value=1.0)
-        key = torch.cat((self.k_proj(x).view(shape), self._components(bias, filled[1])), -1)
+        query, key = with_bias(self.q_proj(x).view(shape) * self.head_size**-0.5, self.k_proj(x).view(shape), bias)
         parts = (query.flatten(2), key.flatten(2), self.v_proj(x))
         context, probabilities = attend_openly(*parts, self.heads) if self.open else (attend(*parts, self.heads), None)
         return self.out_proj(context), probabilities
-
-    def _components(self, bias: Tensor, size: int) -> Tensor:
-        """Return `bias` and zeros, [batch, frames, heads, size], for every head."""
-        return F.pad(bias, (0, size - 1))[:, :, None].expand(-1, -1, self.heads, -1)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Return softmax(query key^T) value for each head; all [batch, frames, heads x size], sizes of their own."""
-    if torch.onnx.is_in_onnx_export():
-        return torch.onnx.ops.symbolic(
-            "com.microsoft::MultiHeadAttention",
-            (query, key, value),
-            {"num_heads": heads, "scale": 1.0},
-            dtype=query.dtype,
-            shape=value.shape,
-            version=1,
-        )
-    query, key, value = (split_heads(x, heads) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).flatten(2)
-
-
-def attend_openly(query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Return what `attend` does, and the probabilities [batch, heads, frames, frames] of each query over all keys."""
-    query, key, value = (split_heads(x, heads) for x in (query, key, value))
-    probabilities = torch.softmax(query @ key.transpose(2, 3), -1)
-    return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """Map x [batch, frames, heads x size] to [batch, heads, frames, size]."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
-
-
-class FeedForward(nn.Module):
-    """Two linear layers around an activation, as a sum over pieces of the intermediate features.
-
-    A piece stays in the cache between its two products: 10 to 20 % less time on a CPU than the whole at once.
-    """
-
-    def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
-        super().__init__()
-        widths = [len(piece) for piece in pieces(torch.empty(intermediate_size))]
-        self.intermediate_dense = nn.ModuleList(nn.Linear(hidden_size, width) for width in widths)
-        self.intermediate_act_fn = ACT2FN[activation]
-        self.output_dense = nn.ModuleList(
-            nn.Linear(width, hidden_size, bias=index == 0) for index, width in enumerate(widths)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, frames, hidden] to the same shape."""
-        parts = [
-            outer(self.intermediate_act_fn(inner(x)))
-            for inner, outer in zip(self.intermediate_dense, self.output_dense, strict=True)
-        ]
-        return functools.reduce(torch.add, parts)  # type: ignore[no-any-return]
 
 
 class AttentionAdapter(nn.Module):
@@ -234,8 +168,3 @@ class Transformer(nn.Module):
         if self.upsample is not None:
             x = self.upsample(x, length, frames)
         return x, states, attentions, length
-
-
-def pieces(features: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
-    """Split the intermediate features of a feed-forward, along `axis`."""
-    return torch.tensor_split(features, max(1, features.shape[axis] // PIECE), axis)

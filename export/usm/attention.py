@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from export.attention import split_heads
 from export.masking import MASKED
 from export.usm.config import UsmConfig
 from export.usm.subsampling import first_frames
@@ -19,32 +20,31 @@ class Chunks:
         self.context = self.past + self.size + self.future
 
     def queries(self, x: Tensor) -> Tensor:
-        """Map x [batch, frames, ...] to [batch, chunks, size, ...], with zeros up to a whole chunk."""
-        chunks = (x.shape[1] + self.size - 1) // self.size
-        x = _pad_frames(x, 0, chunks * self.size - x.shape[1])
-        return x.reshape(x.shape[0], chunks, self.size, *x.shape[2:])
+        """Map x [batch, heads, frames, features] to [batch, heads, chunks, size, features], whole chunks by zeros."""
+        chunks = (x.shape[2] + self.size - 1) // self.size
+        x = F.pad(x, (0, 0, 0, chunks * self.size - x.shape[2]))
+        return x.reshape(*x.shape[:2], chunks, self.size, x.shape[3])
 
     def keys(self, x: Tensor) -> Tensor:
-        """Map x [batch, frames, ...] to [batch, chunks, context, ...], with zeros where there is no frame."""
+        """Map x [batch, heads, frames, features] to [batch, heads, chunks, context, features].
+
+        Zeros stand where there is no frame.
+        """
         before, behind = -(-self.past // self.size), -(-self.future // self.size)
         more = before + behind
-        chunks = _pad_frames(self.queries(x), before, behind)
-        around = torch.cat([chunks[:, index : index - more or None] for index in range(more + 1)], 2)
+        chunks = F.pad(self.queries(x), (0, 0, 0, 0, before, behind))
+        around = torch.cat([chunks[:, :, index : index - more or None] for index in range(more + 1)], 3)
         first = before * self.size - self.past
-        return around[:, :, first : first + self.context]
+        return around[:, :, :, first : first + self.context]
 
     def visible(self, keep: Tensor) -> Tensor:
         """Return the mask [batch, 1, chunks, size, context] of the keys that each query may see.
 
         `keep` [batch, frames, 1] is 0 for padding.
         """
-        there = self.keys(keep[:, :, 0])[:, None, :, None] > 0
+        there = self.keys(keep[:, None]).transpose(3, 4) > 0
         query, key = torch.arange(self.size)[:, None], torch.arange(self.context)[None]
         return there & (query <= key) & (key <= query + self.past + self.future)
-
-
-def _pad_frames(x: Tensor, before: int, behind: int) -> Tensor:
-    return F.pad(x, (*(0, 0) * (x.ndim - 2), before, behind))
 
 
 class LocalAttention(nn.Module):
@@ -62,16 +62,14 @@ class LocalAttention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """Map x [batch, frames, hidden], with `Chunks.visible` as `keys`, to the same shape."""
-        shape = (*x.shape[:2], self.heads, -1)
-        query = self.chunks.queries(self.q_proj(x).view(shape) * self.scale).permute(0, 3, 1, 2, 4)
-        key = self.chunks.keys(self.k_proj(x).view(shape)).permute(0, 3, 1, 4, 2)
-        value = self.chunks.keys(self.v_proj(x).view(shape)).permute(0, 3, 1, 2, 4)
-        scores = query @ key + self._positional(query)
+        query, key, value = (split_heads(layer(x), self.heads) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = self.chunks.queries(query * self.scale), self.chunks.keys(key), self.chunks.keys(value)
+        scores = query @ key.transpose(3, 4) + self._positional(query)
         scores = torch.tanh(scores / self.cap) * self.cap
         # Below any score, as these reach down to the cap.
         scores = torch.where(keys, scores, MASKED - self.cap)
-        context = (torch.softmax(scores, -1) @ value).permute(0, 2, 3, 1, 4)  # [batch, chunks, size, heads, head size]
-        return first_frames(context.flatten(3).flatten(1, 2), x.shape[1])
+        context = (torch.softmax(scores, -1) @ value).flatten(2, 3)  # [batch, heads, frames and more, head size]
+        return first_frames(context.transpose(1, 2).flatten(2), x.shape[1])
 
     def _positional(self, query: Tensor) -> Tensor:
         """Return what the positions add to the scores of query [batch, heads, chunks, size, head size].

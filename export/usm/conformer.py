@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from export.feed_forward import FeedForward
 from export.usm.attention import LocalAttention
 from export.usm.config import UsmConfig
 
@@ -37,21 +38,20 @@ class Clamp(nn.Module):
         return torch.clamp(x, -self.bound, self.bound)
 
 
-class FeedForward(nn.Module):
-    """Two linear layers around SiLU, four times as wide, added to their input with a weight."""
+class HalfStep(nn.Module):
+    """A feed-forward, four times as wide, between two norms, added to its input with a weight."""
 
     def __init__(self, config: UsmConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.clamp, self.weight = Clamp(config), config.residual_weight
         self.pre_layer_norm, self.post_layer_norm = RmsNorm(width), RmsNorm(width)
-        self.ffw_layer_1 = nn.Linear(width, 4 * width, bias=False)
-        self.ffw_layer_2 = nn.Linear(4 * width, width, bias=False)
+        self.feed_forward = FeedForward(width, 4 * width, "silu", bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, frames, hidden] to the same shape."""
-        inner = F.silu(self.ffw_layer_1(self.pre_layer_norm(self.clamp(x))))
-        return x + self.post_layer_norm(self.clamp(self.ffw_layer_2(inner))) * self.weight  # type: ignore[no-any-return]
+        inner = self.feed_forward(self.pre_layer_norm(self.clamp(x)))
+        return x + self.post_layer_norm(self.clamp(inner)) * self.weight  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
@@ -96,7 +96,7 @@ class ConformerBlock(nn.Module):
 
     def __init__(self, config: UsmConfig) -> None:
         super().__init__()
-        self.ffw_layer_start, self.ffw_layer_end = FeedForward(config), FeedForward(config)
+        self.ffw_layer_start, self.ffw_layer_end = HalfStep(config), HalfStep(config)
         self.attention, self.lconv1d = Attention(config), LightConv(config)
         self.clamp, self.norm = Clamp(config), RmsNorm(config.hidden_size)
 

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engines.generation import FRAMES
 from engines.manifest import Output
+from export.exportable import ENCODER_FRAMES
 from export.masking import masked_mean, valid
 from export.usm.attention import Chunks
 from export.usm.config import UsmConfig
@@ -15,9 +17,6 @@ from export.usm.conformer import ConformerBlock
 from export.usm.mel import MelFrames
 from export.usm.state import adapt_state
 from export.usm.subsampling import Subsampling
-
-# The time axes: of the embeddings, and of the blocks where the embeddings have a fraction of their frames.
-FRAMES, ENCODER_FRAMES = "frames", "encoder_frames"
 
 
 class UsmModel(nn.Module):

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from export.feed_forward import in_pieces
 from export.usm.config import UsmConfig
+
+# The layers of a feed-forward, and what they are called in `export.feed_forward`.
+FEED_FORWARD = {
+    ".ffw_layer_1.": ".feed_forward.intermediate_dense.",
+    ".ffw_layer_2.": ".feed_forward.output_dense.",
+}
 
 
 def adapt_state(original: Any, config: UsmConfig) -> dict[str, Tensor]:
@@ -19,7 +26,9 @@ def adapt_state(original: Any, config: UsmConfig) -> dict[str, Tensor]:
         del state[f"{prefix}per_dim_scale"], state[f"{prefix}relative_position_embedding.pos_proj.weight"]
         state[f"{prefix}scale"] = attention.q_scale * F.softplus(attention.per_dim_scale.detach())
         state[f"{prefix}positions"] = _positions(attention.relative_position_embedding, config)
-    return state
+    for theirs, ours in FEED_FORWARD.items():
+        state = {key.replace(theirs, ours): tensor for key, tensor in state.items()}
+    return in_pieces(state)
 
 
 def _positions(embedding: Any, config: UsmConfig) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import exports, record
-from benchmarks.record import Exports
+from benchmarks.records.exports import Exports
 
 
 def test_export_and_service_of_a_model_are_measured(cache: Path) -> None:

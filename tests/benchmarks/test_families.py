@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import families, record
-from benchmarks.record import Families
+from benchmarks.records.exports import Families
 from tests.zoo import Specimen, kinds
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import latency
 from benchmarks.eager import Eager
-from benchmarks.record import Latency
+from benchmarks.records.speed import Latency
 
 
 def test_every_cell_has_figures(latency_record: Latency) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import layers
-from benchmarks.record import Layers
+from benchmarks.records.speed import Layers
 
 
 def test_every_graph_has_figures(layers_record: Layers) -> None:

@@ -18,10 +18,9 @@ from transformers import Wav2Vec2FeatureExtractor
 from engines.engine import Engine
 from engines.verify import error, proved
 from export import checkpoint as checkpoints
-from export import families
+from export import families, golden
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
-from export.golden import GOLDEN_BYTES, describe_golden, golden_clips, golden_outputs, golden_reference
 from export.parity import TOLERANCE, variant_difference
 from tests.conftest import Exported
 from tests.export.exactness import assert_exact, run
@@ -106,16 +105,16 @@ def test_cropped_is_another_model_except_for_the_longest_clips(tmp_path: Path) -
 
 def test_golden_clips_of_many_tokens_keep_some(tmp_path: Path) -> None:
     exportable = build(tmp_path, hidden_size=1024, num_hidden_layers=1, max_length=1024)
-    kept = golden_outputs(exportable, ())
-    clips = golden_clips(exportable, kept)
-    golden = describe_golden(exportable, len(clips), kept)
+    kept = golden.kept_outputs(exportable, ())
+    clips = golden.make_clips(exportable, kept)
+    description = golden.describe(exportable, len(clips), kept)
     assert len(clips) == 2
-    assert golden.rows
-    assert golden.rows < 305  # tokens
-    assert golden.rows * 1024 * 4 * len(clips) * 2 <= GOLDEN_BYTES
+    assert description.rows
+    assert description.rows < 305  # tokens
+    assert description.rows * 1024 * 4 * len(clips) * 2 <= golden.BYTES
     whole = exportable.reference(clips[0])
-    kept_rows = golden_reference(exportable, golden)(clips[0])
-    np.testing.assert_array_equal(kept_rows["embeddings"], whole["embeddings"][: golden.rows])
+    kept_rows = golden.reference_of(exportable, description)(clips[0])
+    np.testing.assert_array_equal(kept_rows["embeddings"], whole["embeddings"][: description.rows])
     np.testing.assert_array_equal(kept_rows["pooled"], whole["pooled"])
 
 
@@ -135,9 +134,9 @@ def test_an_engine_is_proved_by_the_tokens_that_its_golden_clips_keep(exports: E
     cut = {key: array[:3] if "embed" in key or "states" in key else array for key, array in tensors.items()}
     save_file(cut, folder / "golden.safetensors")
     sha256 = hashlib.sha256((folder / "golden.safetensors").read_bytes()).hexdigest()
-    golden = json.loads((folder / "engine.json").read_text())["golden"]
+    described = json.loads((folder / "engine.json").read_text())["golden"]
     for rows, proven in ((3, True), (4, False)):
-        change(folder, "engine.json", golden=golden | {"rows": rows, "sha256": sha256})
+        change(folder, "engine.json", golden=described | {"rows": rows, "sha256": sha256})
         engine = Engine(folder)
         assert proved(engine.open_graph(engine.full_graph)[1]) == proven
 

@@ -161,7 +161,7 @@ def test_a_full_disk_is_an_export_error(
     def full(*arguments: object) -> None:
         raise problem
 
-    monkeypatch.setattr("export.golden.write_golden", full)
+    monkeypatch.setattr("export.golden.write", full)
     with pytest.raises(ExportError, match=r"engine cannot be written \(.*No space left.*make room"):
         export(str(checkpoints / "tiny-base"), tmp_path / "models" / "engine")
     assert list((tmp_path / "models").iterdir()) == []

@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from export import checkpoint as checkpoints
-from export import families
+from export import families, golden
 from export.errors import ParityError
 from export.exportable import Exportable
-from export.golden import write_golden
 from export.parity import CEILING, GAP_FACTOR, TOLERANCE, check, worst_excess
 from tests.support import make_checkpoint, noise
 
@@ -69,7 +68,7 @@ def test_a_checkpoint_that_gives_nan_is_refused(
     with pytest.raises(ParityError, match="the checkpoint itself gives NaN or infinity: embeddings"):
         worst_excess(good, reference, clip)
     with pytest.raises(ParityError, match="the checkpoint itself gives NaN"):
-        write_golden(tmp_path / "golden.safetensors", [clip], reference, ["pooled"])
+        golden.write(tmp_path / "golden.safetensors", [clip], reference, ["pooled"])
 
 
 def test_a_reference_that_is_not_finite_in_fp64_widens_no_bound(exportable: Exportable) -> None:

@@ -17,11 +17,10 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from engines.manifest import LOGITS
 from engines.verify import error
 from export import checkpoint as checkpoints
-from export import families
+from export import families, golden
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
 from export.exporter import _build
-from export.golden import GOLDEN_BYTES, describe_golden, golden_clips, golden_outputs, golden_reference
 from export.parity import TOLERANCE, worst_excess
 from tests.export.exactness import assert_exact
 from tests.export.texts import Writer
@@ -235,15 +234,15 @@ def test_golden_clips_of_many_tokens_keep_some_of_what_a_decoder_reads(tmp_path:
     encoder = {"model_type": AST, "hidden_size": 1024, "num_hidden_layers": 1, "max_length": 1024}
     decoder = decoder_config("bert", hidden_size=1024, num_hidden_layers=1)
     wide = build(tmp_path, encoder=encoder, decoder=decoder)
-    kept = golden_outputs(wide, ())
-    clips = golden_clips(wide, kept)
-    golden = describe_golden(wide, len(clips), kept)
+    kept = golden.kept_outputs(wide, ())
+    clips = golden.make_clips(wide, kept)
+    description = golden.describe(wide, len(clips), kept)
     assert len(clips) == 2
-    assert golden.rows
-    assert golden.rows * 1024 * 4 * len(clips) * 3 <= GOLDEN_BYTES
-    (name,) = golden.cross
-    truth = golden_reference(wide, golden)(clips[0])
-    assert truth[name].shape == (4, golden.rows, 256)
+    assert description.rows
+    assert description.rows * 1024 * 4 * len(clips) * 3 <= golden.BYTES
+    (name,) = description.cross
+    truth = golden.reference_of(wide, description)(clips[0])
+    assert truth[name].shape == (4, description.rows, 256)
 
 
 @pytest.mark.parametrize(

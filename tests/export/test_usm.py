@@ -20,6 +20,7 @@ from export import checkpoint as checkpoints
 from export import families
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
+from export.feed_forward import PIECE
 from export.parity import TOLERANCE
 from export.usm.extractor import MAX_SAMPLES, MULTIPLE
 from export.usm.mel import MelFrames
@@ -140,11 +141,26 @@ def test_weights_in_bf16_are_computed_in_fp32(tmp_path: Path) -> None:
     assert_exact(exportable, [noise(5000)])
 
 
+def test_a_wide_feed_forward_is_computed_in_pieces_of_the_same_weights(tmp_path: Path) -> None:
+    exportable = build(tmp_path, hidden_size=2 * PIECE // 4, conf_num_hidden_layers=1)
+    pieces = {name for name, _ in exportable.module.named_parameters() if "ffw_layer_end.feed_forward" in name}
+    assert len(pieces) == 4
+    assert_not_copied(exportable)
+    assert_exact(exportable, [noise(5000), noise(1234, seed=1)])
+
+
 def test_the_weights_are_those_of_the_reference_not_copies(published: Exportable) -> None:
-    reference = published.reference
+    assert_not_copied(published)
+
+
+def assert_not_copied(exportable: Exportable) -> None:
+    def where(parameter: torch.Tensor) -> int:
+        return parameter.untyped_storage().data_ptr()
+
+    reference = exportable.reference
     assert isinstance(reference, UsmReference)
-    theirs = {parameter.data_ptr() for parameter in reference._model.parameters()}
-    ours = {name for name, parameter in published.module.named_parameters() if parameter.data_ptr() not in theirs}
+    theirs = {where(parameter) for parameter in reference._model.parameters()}
+    ours = {name for name, parameter in exportable.module.named_parameters() if where(parameter) not in theirs}
     assert {name.rpartition(".")[2] for name in ours} == {"scale", "positions"}
 
 

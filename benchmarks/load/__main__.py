@@ -1,0 +1,29 @@
+"""The command line: `python -m benchmarks.load throughput | overhead | overload | soak`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks import console
+from benchmarks.load import overhead, overload, soak, throughput
+
+SCENARIOS = {"throughput": throughput, "overhead": overhead, "overload": overload, "soak": soak}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description="Load against a real server.")
+    scenarios = parser.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
+    for name, module in SCENARIOS.items():
+        assert module.__doc__ is not None  # noqa: S101  # it is what --help shows
+        one = scenarios.add_parser(name, help=module.__doc__.strip().splitlines()[0], allow_abbrev=False)
+        module.add_options(one)
+        one.set_defaults(measure=module.measure)
+    arguments = parser.parse_args(argv)
+    return console.main(arguments.measure, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What each benchmark writes, with the table that shows it."""
