@@ -1,18 +1,20 @@
-"""Bytes -> clip: decoded by libsndfile, mixed to mono, resampled by soxr; bounded, whatever the file says of itself."""
+"""Bytes -> clip: decoded by libsndfile, mixed to mono, resampled by soxr; bounded, whatever the file says of itself.
+
+It imports nothing of the web framework, so that the processes that decode stay small.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from engines.batch import Clip
-from engines.manifest import Manifest
 from server.errors import (
     AudioEmptyError,
     AudioNotFiniteError,
@@ -21,6 +23,13 @@ from server.errors import (
     AudioTruncatedError,
     AudioUndecodableError,
 )
+
+if TYPE_CHECKING:
+    from engines.batch import Clip
+    from engines.manifest import Manifest
+
+# Is told of the bytes of each block of a clip before it is kept; what it raises ends the decoding.
+Take = Callable[[int], None]
 
 # Values decoded at a time, over all channels: 256 KiB.
 BLOCK_VALUES = 1 << 16
@@ -34,6 +43,8 @@ LONGEST_AT_ONCE = (
 )
 # Containers that state how many frames follow. Others estimate it, or are written to pipes that state nonsense.
 EXACT_FORMATS = frozenset({"FLAC"})
+# Room for the samples of a clip before the first is read: 64 MiB of addresses, of memory only what is written to.
+MAX_FIRST_SAMPLES = 1 << 24
 # What libsndfile gives for a length that is not stated (SF_COUNT_MAX).
 UNKNOWN_FRAMES = 2**63 - 1
 
@@ -57,6 +68,11 @@ class Bounds:
         if windowed or ceiling < manifest.max_samples:
             return cls(manifest.sample_rate, manifest.min_samples, ceiling)
         return cls(manifest.sample_rate, manifest.min_samples, manifest.max_samples, LONGEST_AT_ONCE)
+
+    @property
+    def capacity(self) -> int:
+        """Samples that any clip within the bounds has room in: resampling may round its length up."""
+        return self.max_samples + 1
 
 
 class _Memory(io.BytesIO):
@@ -84,18 +100,22 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no ty
         return False
 
 
-def decode(data: bytes, bounds: Bounds) -> Clip:
+def decode(data: bytes, bounds: Bounds, take: Take, room: Clip | None = None) -> Clip:
     """Return the audio of the file `data` as float32 [samples]: the mean of its channels at `bounds.sample_rate`.
 
-    Samples of float files are not clipped. Memory stays within that of the longest clip and one block. Raises the
-    AudioError that says what is wrong.
+    Samples of float files are not clipped. They are written into `room` where it is given, float32 [bounds.capacity].
+    Beside the file, memory stays within that of the clip and a few blocks; where a file states no length, or a wrong
+    one, within twice the clip. Raises the AudioError that says what is wrong, or what `take` does.
     """
     if not data:
         raise AudioEmptyError("the audio is empty: it has 0 bytes")
     with _open(data) as file:
         _check_header(file)
-        blocks = list(_resample(_mono_blocks(file, bounds), file.samplerate, bounds.sample_rate))
-    clip = np.concatenate(blocks)
+        blocks = _resample(_mono_blocks(file, bounds), file.samplerate, bounds.sample_rate)
+        if room is not None:
+            clip = _join(blocks, take, room)
+        else:
+            clip = _shrink(_join(blocks, take, np.empty(_first_samples(file, bounds), np.float32)))
     if clip.shape[0] < bounds.min_samples:
         shortest, length = (samples / bounds.sample_rate for samples in (bounds.min_samples, clip.shape[0]))
         raise AudioTooShortError(
@@ -121,8 +141,38 @@ def _check_header(file: _Stream) -> None:
         raise AudioUndecodableError(f"the audio has {file.channels} channels; up to {MAX_CHANNELS} are read")
 
 
+def _first_samples(file: _Stream, bounds: Bounds) -> int:
+    """Return the samples of the clip if its header is right, at most what it may have."""
+    stated: int = max(0, file.frames) * bounds.sample_rate // file.samplerate + 1
+    return min(stated, bounds.capacity, MAX_FIRST_SAMPLES)
+
+
+def _join(blocks: Iterator[NDArray[np.float32]], take: Take, room: Clip) -> Clip:
+    """Return all `blocks` as one array: the beginning of `room`, or of a larger one where they do not fit."""
+    samples = 0
+    for block in blocks:
+        take(block.nbytes)
+        end = samples + block.shape[0]
+        if end > room.shape[0]:
+            larger = np.empty(max(end, 2 * room.shape[0]), np.float32)
+            larger[:samples] = room[:samples]
+            room = larger
+        room[samples:end] = block
+        samples = end
+    return room[:samples]
+
+
+def _shrink(clip: Clip) -> Clip:
+    """Return `clip` without the room behind it, where that is more than its own: the header may have lied."""
+    room = clip.base
+    return clip.copy() if isinstance(room, np.ndarray) and room.nbytes > 2 * clip.nbytes else clip
+
+
 def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]:
-    """Yield the mean of the channels, block after block, until the file ends or exceeds `bounds.max_samples`."""
+    """Yield the mean of the channels, block after block, until the file ends or exceeds `bounds.max_samples`.
+
+    A block is read before the next is asked for: its memory is used again.
+    """
     block = np.empty((BLOCK_VALUES // file.channels, file.channels), np.float32)
     frames = 0
     while count := _read(file, block, frames):
@@ -131,7 +181,7 @@ def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]
             longest = bounds.max_samples / bounds.sample_rate
             raise AudioTooLongError(f"the audio is longer than {longest:g} s, {bounds.reason}")
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
-            mono = block[:count].mean(axis=1)
+            mono = block[:count].mean(axis=1) if file.channels > 1 else block[:count, 0]
         if not np.abs(mono).max() <= MAX_AMPLITUDE:  # false for NaN too
             raise AudioNotFiniteError(f"the audio has samples that are NaN, infinite or beyond {MAX_AMPLITUDE:g}")
         yield mono

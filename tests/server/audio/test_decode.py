@@ -1,5 +1,8 @@
 import io
 import struct
+import tracemalloc
+from contextlib import suppress
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.audio import Bounds, decode
+from server.audio.decode import BLOCK_VALUES, Bounds, decode
 from server.errors import (
     AudioEmptyError,
     AudioError,
@@ -19,9 +22,11 @@ from server.errors import (
     AudioTruncatedError,
     AudioUndecodableError,
 )
+from tests.server.audio.mutations import damaged, originals
 from tests.server.tasks.manifests import manifest
 
 RATE = 16_000
+BLOCKS = 4 * BLOCK_VALUES  # bytes of one block; decoding has a few
 BOUNDS = Bounds(RATE, 400, 30 * RATE)
 FORMATS = [
     ("WAV", "PCM_16", 2e-4),
@@ -49,7 +54,14 @@ def encoded(samples: NDArray[np.float32], rate: int = RATE, format_: str = "WAV"
 
 
 def decoded(data: bytes, bounds: Bounds = BOUNDS) -> NDArray[np.float32]:
-    return decode(data, bounds)
+    return decode(data, bounds, lambda size: None)
+
+
+def without_length(flac: bytes) -> bytes:
+    data = bytearray(flac)
+    data[8 + 13] &= 0xF0  # the 36 bits of total samples in STREAMINFO
+    data[8 + 14 : 8 + 18] = bytes(4)
+    return bytes(data)
 
 
 @pytest.mark.parametrize(("format_", "subtype", "tolerance"), FORMATS)
@@ -146,10 +158,8 @@ def test_a_truncated_flac(share: float) -> None:
 
 def test_a_flac_that_was_written_to_a_pipe_states_no_length() -> None:
     samples = speechlike(1)[:, 0]
-    data = bytearray(encoded(samples, RATE, "FLAC", "PCM_16"))
-    data[8 + 13] &= 0xF0  # the 36 bits of total samples in STREAMINFO
-    data[8 + 14 : 8 + 18] = bytes(4)
-    np.testing.assert_allclose(decoded(bytes(data)), samples, atol=1e-4)
+    data = without_length(encoded(samples, RATE, "FLAC", "PCM_16"))
+    np.testing.assert_allclose(decoded(data), samples, atol=1e-4)
 
 
 def test_a_wav_that_was_written_to_a_pipe_states_too_great_a_length() -> None:
@@ -171,23 +181,79 @@ def test_absurd_headers(rate: int, channels: int) -> None:
         decoded(encoded(np.zeros((500, channels), np.float32), rate, "WAV", "PCM_16"))
 
 
-@pytest.fixture(scope="module")
-def originals() -> list[bytes]:
-    return [encoded(speechlike(0.4), RATE, format_, subtype) for format_, subtype, _ in FORMATS]
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_damaged_files_give_a_clip_or_an_audio_error(originals: list[bytes], data: st.DataObject) -> None:
-    damaged = bytearray(data.draw(st.sampled_from(originals)))
-    for _ in range(data.draw(st.integers(1, 12))):
-        # most of what can go wrong is in the header
-        at = data.draw(st.one_of(st.integers(0, 120), st.integers(0, len(damaged) - 1)))
-        damaged[at] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.one_of(st.just(len(damaged)), st.integers(0, len(damaged))))
+def peak_bytes(data: bytes, bounds: Bounds) -> int:
+    """Return the most memory of Python and numpy that decoding takes at one time."""
+    tracemalloc.start()
     try:
-        clip = decoded(bytes(damaged[:cut]))
-    except AudioError:
-        return
-    assert np.isfinite(clip).all()
-    assert BOUNDS.min_samples <= clip.shape[0] <= BOUNDS.max_samples
+        with suppress(AudioError):
+            decoded(data, bounds)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(RATE, 1), (44_100, 2)])
+def test_decoding_takes_the_memory_of_the_clip_and_a_few_blocks(rate: int, channels: int) -> None:
+    data = encoded(speechlike(60, rate, channels), rate, "WAV", "PCM_16")
+    assert peak_bytes(data, Bounds(RATE, 400, 90 * RATE)) <= 4 * 60 * RATE + 4 * BLOCKS
+
+
+def test_a_flac_that_states_no_length_takes_no_more_than_the_longest_clip() -> None:
+    data = without_length(encoded(speechlike(60), RATE, "FLAC", "PCM_16"))
+    bounds = Bounds(RATE, 400, 90 * RATE)
+    assert peak_bytes(data, bounds) <= 4 * bounds.capacity + 4 * BLOCKS
+
+
+@pytest.mark.parametrize(("format_", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+def test_silence_of_hours_in_a_small_file(format_: str, subtype: str) -> None:
+    written = io.BytesIO()
+    with soundfile.SoundFile(written, "w", RATE, 1, subtype, format=format_) as file:
+        for _ in range(120):  # libvorbis overflows the stack where all of it is written at one time
+            file.write(np.zeros(10 * RATE, np.float32))
+    data = written.getvalue()
+    assert len(data) < 1 << 20  # 73 MiB when it is decoded
+    taken: list[int] = []
+    with pytest.raises(AudioTooLongError):
+        decode(data, BOUNDS, taken.append)
+    assert sum(taken) <= 4 * BOUNDS.max_samples
+    assert peak_bytes(data, BOUNDS) <= 4 * BOUNDS.capacity + 4 * BLOCKS
+
+
+def test_each_block_is_taken_before_it_is_kept() -> None:
+    def refuse(size: int) -> None:
+        taken.append(size)
+        if len(taken) == 3:
+            raise ZeroDivisionError
+
+    taken: list[int] = []
+    with pytest.raises(ZeroDivisionError):
+        decode(encoded(speechlike(20)), BOUNDS, refuse)
+    assert taken == [4 * BLOCK_VALUES] * 3
+    taken.clear()
+    clip = decode(encoded(speechlike(7, 44_100), 44_100), BOUNDS, taken.append)
+    assert sum(taken) == clip.nbytes
+
+
+def test_a_clip_is_written_where_there_is_room() -> None:
+    room = np.full(BOUNDS.capacity, np.nan, np.float32)
+    clip = decode(encoded(speechlike(1)), BOUNDS, lambda size: None, room)
+    assert np.shares_memory(clip, room)
+    np.testing.assert_array_equal(clip, speechlike(1)[:, 0])
+
+
+def test_a_header_that_states_too_much_leaves_no_room_behind_the_clip() -> None:
+    data = bytearray(encoded(speechlike(1)[:, 0], RATE, "WAV", "PCM_16"))
+    data[4:8] = data[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    clip = decoded(bytes(data))
+    assert clip.shape == (RATE,)
+    assert (clip if clip.base is None else clip.base).nbytes <= 2 * clip.nbytes
+
+
+def test_damaged_files_give_a_clip_or_an_audio_error() -> None:
+    for data in islice(damaged(originals(), seed=7), 500):
+        try:
+            clip = decoded(data)
+        except AudioError:
+            continue
+        assert np.isfinite(clip).all()
+        assert BOUNDS.min_samples <= clip.shape[0] <= BOUNDS.capacity

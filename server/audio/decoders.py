@@ -1,0 +1,80 @@
+"""Where files are decoded: the seam, and the threads that are the default."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from engines.batch import Clip
+from server.audio.decode import Bounds, Take, decode
+from server.errors import AudioTimeoutError
+from server.memory import Hold
+
+
+@dataclass(frozen=True)
+class Source:
+    """One upload: the field of the request that holds it, and what reads it; that may raise a RequestError."""
+
+    param: str | None
+    read: Callable[[], bytes]
+
+
+class Decoders(Protocol):
+    """What turns sources into clips, off the event loop."""
+
+    async def decode(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
+        """Return the clip of `source`; its bytes are taken from `hold`, where they stay if decoding fails.
+
+        Raises the RequestError of reading or decoding it, what Hold.take does, or DecoderUnavailableError. Cancelling
+        frees what decodes it by the next block after `hold` is released, or when the time for one file is over.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all that belongs to it; what is decoded then is given up."""
+        ...
+
+
+class ThreadDecoders:
+    """Decodes in the threads of this process: the fastest, but a file that crashes libsndfile ends the server."""
+
+    def __init__(self, threads: Executor, seconds: float) -> None:
+        """`threads` are not closed with it; one file may take `seconds`, looked at after each block."""
+        self._threads = threads
+        self._seconds = seconds
+
+    async def decode(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
+        """See Decoders."""
+        work = partial(_read_and_decode, source, bounds, hold, self._seconds)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def close(self) -> None:
+        """Do nothing: the threads have another owner."""
+
+
+def took_too_long(seconds: float) -> AudioTimeoutError:
+    """Return the error of a file that is decoded for longer than `seconds`."""
+    return AudioTimeoutError(f"decoding the audio takes longer than {seconds:g} s")
+
+
+def _read_and_decode(source: Source, bounds: Bounds, hold: Hold, seconds: float) -> Clip:
+    hold.take(0)  # the request may have ended meanwhile
+    data = source.read()
+    return decode(data, bounds, _within(seconds, hold))
+
+
+def _within(seconds: float, hold: Hold) -> Take:
+    """Return what takes from `hold`, for `seconds` from now on."""
+    end = time.monotonic() + seconds
+
+    def take(size: int) -> None:
+        if time.monotonic() > end:
+            raise took_too_long(seconds)
+        hold.take(size)
+
+    return take

@@ -1,0 +1,90 @@
+"""Memory that the requests in progress hold, counted as they take it: what does not fit is refused, not allocated."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from server.errors import MemoryFullError, RequestTooLargeError
+
+# What fills the memory are the requests in progress: soon one of them has its answer.
+RETRY_SECONDS = 1
+
+
+class Memory:
+    """What all requests together may hold of one kind, in bytes; used from any thread."""
+
+    def __init__(self, kind: str, ceiling: float) -> None:
+        """`kind` is what error messages call it."""
+        self._kind = kind
+        self._ceiling = ceiling
+        self._held = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held now."""
+        return self._held
+
+    def hold(self) -> Hold:
+        """Return a request's own account, to be released when the request has its answer: use it with `with`."""
+        return Hold(self)
+
+    def check(self, size: int) -> None:
+        """Raise MemoryFullError if `size` bytes more would not fit; nothing is taken."""
+        if self._held + size > self._ceiling:
+            raise self._full()
+
+    def move(self, size: int, own: int) -> None:
+        """Take `size` bytes for a request that holds `own`; a negative size gives back. Raises as Hold.take."""
+        with self._lock:
+            if self._held + size > self._ceiling and size > 0:
+                raise self._never(own + size) if own + size > self._ceiling else self._full()
+            self._held += size
+
+    def _full(self) -> MemoryFullError:
+        message = f"the server holds {self._held} bytes of {self._kind}, {self._ceiling} is the limit"
+        return MemoryFullError(message, retry_after=RETRY_SECONDS)
+
+    def _never(self, size: int) -> RequestTooLargeError:
+        message = f"the request's {self._kind} takes {size} bytes or more, the limit is {self._ceiling}"
+        return RequestTooLargeError(message)
+
+
+class Hold:
+    """What one request holds of a Memory; used from any thread."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._size = 0
+        self._released = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more, or fewer if it is negative.
+
+        Raises MemoryFullError, RequestTooLargeError where this request alone is too large, or ReleasedError.
+        """
+        with self._lock:
+            if self._released:
+                raise ReleasedError
+            self._memory.move(size, self._size)
+            self._size += size
+
+    def release(self) -> None:
+        """Give everything back; whoever still works for the request learns it at his next `take`."""
+        with self._lock:
+            self._released = True
+            self._memory.move(-self._size, 0)
+            self._size = 0
+
+
+class ReleasedError(Exception):
+    """The request has ended: nobody waits for what is done for it."""

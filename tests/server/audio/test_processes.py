@@ -1,0 +1,321 @@
+import asyncio
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.audio import parent
+from server.audio.decode import Bounds, decode
+from server.audio.decoders import Source
+from server.audio.processes import ProcessDecoders
+from server.errors import (
+    ApiError,
+    AudioError,
+    AudioTimeoutError,
+    AudioUndecodableError,
+    DecoderUnavailableError,
+    MemoryFullError,
+    RequestTooLargeError,
+)
+from server.memory import Hold, Memory
+from tests.server.audio.mutations import damaged, originals
+from tests.server.process import Server, noise, serving, wav
+
+RATE = 16_000
+BOUNDS = Bounds(RATE, 400, 600 * RATE)
+ENGINE = Path(__file__).parents[3] / "demo/engines/sew-commands-english"
+SOON = 60  # seconds, for what takes one on an idle machine
+
+
+@contextmanager
+def running(processes: int = 1, seconds: float = SOON) -> Iterator[ProcessDecoders]:
+    decoders = ProcessDecoders(processes, seconds)
+    try:
+        yield decoders
+    finally:
+        asyncio.run(decoders.close())
+
+
+@pytest.fixture
+def decoders() -> Iterator[ProcessDecoders]:
+    with running() as found:
+        yield found
+
+
+def children(of: int | None = None) -> list[int]:
+    """Return the process ids of the decoders of the process `of`."""
+    tasks = Path(f"/proc/{of or os.getpid()}/task").iterdir()
+    found = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [child for child in found if b"import main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def only_child(of: int | None = None) -> int:
+    """Return the one decoder of the process `of`, which may have been started just now."""
+    until(lambda: len(children(of)) == 1)
+    return children(of)[0]
+
+
+def entries(folder: str) -> list[str]:
+    return [entry.name for entry in Path(folder).iterdir()]
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def decoded(decoders: ProcessDecoders, data: bytes, hold: Hold | None = None, bounds: Bounds = BOUNDS) -> np.ndarray:
+    with Memory("audio", 1 << 30).hold() as own:
+        return asyncio.run(decoders.decode(Source(None, lambda: data), bounds, hold or own))
+
+
+class Signalling(Hold):
+    """Sends `number` to the decoders when they ask for memory: in the middle of a file."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(Memory("audio", 1 << 30))
+        self.number = number
+
+    def take(self, size: int) -> None:
+        super().take(size)
+        if size:
+            for child in children():
+                os.kill(child, self.number)
+
+
+def test_a_clip_is_that_of_the_threads(decoders: ProcessDecoders) -> None:
+    for data in [*originals(), wav(noise(70)), wav(noise(5, 44_100), 44_100)]:  # 70 s: mapped
+        np.testing.assert_array_equal(decoded(decoders, data), decode(data, BOUNDS, lambda size: None))
+
+
+def test_a_long_clip_lives_and_dies_with_its_array(decoders: ProcessDecoders) -> None:
+    before = len(entries("/proc/self/fd"))
+    clips = [decoded(decoders, wav(noise(70, seed=seed))) for seed in range(3)]
+    for seed, clip in enumerate(clips):
+        np.testing.assert_array_equal(clip[100:], noise(70, seed=seed)[100:])
+    del clip
+    clips.clear()
+    assert len(entries("/proc/self/fd")) == before
+
+
+def test_damaged_files_fail_as_in_the_threads(decoders: ProcessDecoders) -> None:
+    child = only_child()
+    for data in [b"", *islice(damaged(originals(), seed=11), 150)]:
+        expected: AudioError | None = None
+        try:
+            clip = decode(data, BOUNDS, lambda size: None)
+        except AudioError as error:
+            expected = error
+        if expected is None:
+            np.testing.assert_array_equal(decoded(decoders, data), clip)
+        else:
+            with pytest.raises(type(expected)) as caught:
+                decoded(decoders, data)
+            assert caught.value.message == expected.message
+    assert only_child() == child
+
+
+def test_memory_is_asked_for_while_a_file_is_decoded(decoders: ProcessDecoders) -> None:
+    child = only_child()
+    memory = Memory("audio", 1 << 21)
+    with memory.hold() as hold:
+        assert len(decoded(decoders, wav(noise(3)), hold)) == 3 * RATE
+        assert memory.held == 4 * 3 * RATE
+        with pytest.raises(RequestTooLargeError):
+            decoded(decoders, wav(noise(40)), hold)
+    with memory.hold() as other, memory.hold() as hold:
+        other.take((1 << 21) - 1000)
+        with pytest.raises(MemoryFullError):
+            decoded(decoders, wav(noise(3)), hold)
+    assert memory.held == 0
+    assert only_child() == child  # it was told, not killed
+    assert len(decoded(decoders, wav(noise(2)))) == 2 * RATE
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL, signal.SIGXCPU])
+def test_a_crash_fails_only_the_file_that_caused_it(
+    decoders: ProcessDecoders, number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = only_child()
+    with Signalling(number) as hold, pytest.raises(AudioUndecodableError, match="the decoder crashed"):
+        decoded(decoders, wav(noise(3)), hold)
+    assert only_child() != child
+    assert f"exit status {-number}" in caplog.text
+    np.testing.assert_array_equal(decoded(decoders, wav(noise(2))), noise(2))
+
+
+def test_a_process_that_died_without_a_file_harms_none(decoders: ProcessDecoders) -> None:
+    os.kill(only_child(), signal.SIGKILL)
+    until(lambda: not children())
+    assert len(decoded(decoders, wav(noise(2)))) == 2 * RATE
+
+
+def test_a_file_that_takes_too_long_is_ended() -> None:
+    with running(seconds=2) as decoders:
+        child = only_child()
+        with Signalling(signal.SIGSTOP) as hold, pytest.raises(AudioTimeoutError, match="longer than 2 s"):
+            decoded(decoders, wav(noise(3)), hold)
+        assert only_child() != child
+
+
+def test_nothing_is_left_of_processes_that_crash(decoders: ProcessDecoders) -> None:
+    def things() -> tuple[int, int]:
+        only_child()
+        return len(entries("/proc/self/fd")), len(entries("/dev/shm"))  # noqa: S108
+
+    before = things()
+    for _ in range(8):
+        with Signalling(signal.SIGKILL) as hold, pytest.raises(AudioUndecodableError):
+            decoded(decoders, wav(noise(70)), hold)
+    assert things() == before
+
+
+def test_what_is_cancelled_is_not_handed_to_the_next(decoders: ProcessDecoders) -> None:
+    asked = threading.Event()
+
+    class Watching(Hold):
+        def take(self, size: int) -> None:
+            super().take(size)
+            if size:
+                asked.set()
+
+    async def run() -> np.ndarray:
+        long, short = (wav(noise(seconds)) for seconds in (200, 2))
+        with Watching(Memory("audio", 1 << 30)) as hold:
+            task = asyncio.create_task(decoders.decode(Source(None, lambda: long), BOUNDS, hold))
+            await asyncio.to_thread(asked.wait, SOON)
+            task.cancel()
+            await asyncio.wait([task])
+        with Memory("audio", 1 << 30).hold() as hold:
+            return await decoders.decode(Source(None, lambda: short), BOUNDS, hold)
+
+    np.testing.assert_array_equal(asyncio.run(run()), noise(2))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xff\x00",
+        b"[]",
+        b"{}",
+        b'{"samples": 0}',
+        b'{"samples": -1}',
+        b'{"samples": 399}',
+        b'{"samples": 1000000000000}',
+        b'{"samples": 1e400}',
+        b'{"samples": "500"}',
+        b'{"take": 0}',
+        b'{"take": 9999999999999999999}',
+        b'{"code": "internal_error", "message": "x"}',
+        b'{"samples": 500, "more": 1}',
+        b'{"take": 1' + b" " * 5000,
+        pickle.dumps({"samples": 500}),
+        b"",
+    ],
+)
+def test_an_answer_that_is_nonsense_is_a_crash(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    monkeypatch.setattr(parent, "CHILD", "tests.server.audio.liar")
+    with running() as decoders:
+        with pytest.raises(AudioUndecodableError, match="the decoder crashed"):
+            decoded(decoders, answer)
+        clip = decoded(decoders, b'{"samples": 500}')
+        assert clip.shape == (500,)  # of zeros: nothing was written
+
+
+def test_a_process_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "CHILD", "server.nothing")
+    with running() as decoders, pytest.raises(DecoderUnavailableError) as caught:
+        decoded(decoders, wav(noise(1)))
+    assert caught.value.status == 503
+
+
+def test_closing_gives_up_what_is_decoded() -> None:
+    async def run() -> None:
+        decoders = ProcessDecoders(1, SOON)
+        with Memory("audio", 1 << 30).hold() as hold:
+            source = Source(None, lambda: wav(noise(200)))
+            tasks = [asyncio.create_task(decoders.decode(source, BOUNDS, hold)) for _ in range(3)]
+            until(children)
+            await asyncio.sleep(0.1)
+            await decoders.close()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        # cancelled where it had not begun
+        assert all(isinstance(one, ApiError | asyncio.CancelledError | np.ndarray) for one in outcomes)
+
+    asyncio.run(run())
+    assert children() == []
+
+
+def test_a_process_has_limits_and_no_secrets(decoders: ProcessDecoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    with Signalling(signal.SIGKILL) as hold, pytest.raises(AudioUndecodableError):
+        decoded(decoders, wav(noise(1)), hold)
+    assert len(decoded(decoders, wav(noise(1)))) == RATE
+    child = only_child()
+    limits = Path(f"/proc/{child}/limits").read_text()
+    for name in ("Max cpu time", "Max address space", "Max core file size", "Max open files"):
+        [line] = [line for line in limits.splitlines() if line.startswith(name)]
+        assert line.removeprefix(name).split()[0] != "unlimited"
+    assert b"hunter2" not in Path(f"/proc/{child}/environ").read_bytes()
+    assert {"0", "1", "2"} <= set(entries(f"/proc/{child}/fd"))
+    assert len(entries(f"/proc/{child}/fd")) <= 6  # the socket, what errors are printed to
+
+
+def test_a_process_imports_only_what_decoding_needs() -> None:
+    code = "import sys, server.audio.child; print({'fastapi', 'starlette', 'pydantic', 'asyncio'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(ENGINE, folder / ENGINE.name)
+    with serving(folder, decoders=1, decode_timeout=5, calibrate="off") as found:
+        yield found
+
+
+def post_and_signal(server: Server, number: signal.Signals) -> tuple[int, str, str | None]:
+    """Stop the decoder, send a clip, then send it `number`; return what comes of the clip."""
+    child = only_child(server.process.pid)
+    os.kill(child, signal.SIGSTOP)
+    files = Path(f"/proc/{server.process.pid}/fd")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.client.post, "/v1/classify", files=[("file", ("a.wav", wav(noise(1))))])
+        until(lambda: sum("memfd:sonant" in str(link.readlink()) for link in files.iterdir() if link.is_symlink()) > 1)
+        time.sleep(0.1)  # from there it is given
+        os.kill(child, number)
+        if number != signal.SIGSTOP:
+            os.kill(child, signal.SIGCONT)  # what is stopped gets signals when it goes on
+        return server.error(answer.result())
+
+
+def test_a_crash_in_the_real_server_is_one_400(server: Server) -> None:
+    assert post_and_signal(server, signal.SIGSEGV) == (400, "audio_undecodable", "file[0]")
+    assert server.client.post("/v1/classify", content=wav(noise(1))).status_code == 200
+    assert only_child(server.process.pid)
+
+
+def test_a_decoder_that_hangs_in_the_real_server(server: Server) -> None:
+    assert post_and_signal(server, signal.SIGSTOP) == (400, "audio_timeout", "file[0]")
+    assert server.client.post("/v1/classify", content=wav(noise(1))).status_code == 200
+
+
+def test_decoders_die_with_the_server(server: Server) -> None:
+    child = Path(f"/proc/{only_child(server.process.pid)}")
+    server.process.kill()
+    until(lambda: not child.exists())
