@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import OutOfMemoryError
 from engines.manifest import Output
 from engines.runtimes import Session
 
@@ -35,9 +36,12 @@ def run_batch(session: Session, clips: Sequence[Clip], outputs: Sequence[Output]
 
 
 def pad(clips: Sequence[Clip], padding: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return `clips` as one waveform [batch, samples] with their lengths [batch]."""
+    """Return `clips` as one waveform [batch, samples] with their lengths [batch]. Raises OutOfMemoryError."""
     lengths = np.array([clip.shape[0] for clip in clips], np.int64)
-    waveform = np.full((len(clips), int(lengths.max())), padding, np.float32)
+    try:
+        waveform = np.full((len(clips), int(lengths.max())), padding, np.float32)
+    except MemoryError as error:
+        raise OutOfMemoryError(f"not enough memory for the waveforms of a batch: {error}") from None
     for padded, clip in zip(waveform, clips, strict=True):
         padded[: clip.shape[0]] = clip
     return waveform, lengths

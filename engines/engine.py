@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from engines.batch import Clip, Row, run_batch
 from engines.errors import EngineMismatchError, RuntimeUnavailableError
 from engines.generation import State
 from engines.manifest import Generation, Graph, Manifest, Precision, Role
+from engines.memory import Memory, RowMemory
 from engines.runtimes import ResidentSession, RuntimeOptions, Session
 from engines.verify import Check, check_file, proved, replay
 
@@ -38,6 +40,8 @@ class Engine:
             there = ", ".join(sorted({graph.precision for graph in self.manifest.graphs}))
             raise RuntimeUnavailableError(f"{folder} has no {precision} graph, only {there}")
         self._options = options or RuntimeOptions()
+        self._memory = Memory(self._options.batch_bytes)
+        self._closed = False
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()  # files with the hash that engine.json states; graphs share the large one
         self._loading = threading.RLock()
@@ -73,6 +77,22 @@ class Engine:
             return graph
         raise KeyError(role)
 
+    def tune(self, threads: int, row: RowMemory) -> None:
+        """Set the threads of graphs that are loaded from now on, and what a row of a batch takes."""
+        self._options = replace(self._options, threads=threads)
+        self._memory.row = row
+
+    def max_rows(self, samples: int) -> int:
+        """Return how many clips of so many samples one batch may have on this host: 1 or more, by graph and memory."""
+        stated = [graph.max_rows for graph in self.graphs if graph.max_rows is not None]
+        return max(1, min([*stated, self._memory.rows(samples / self.manifest.sample_rate)]))
+
+    def close(self) -> None:
+        """Drop the sessions: their memory is free when the runs that hold them have ended. Nothing is loaded again."""
+        with self._loading:
+            self._closed = True
+            self._sessions.clear()
+
     def load(self, graph: Graph) -> Session:
         """Return the session of `graph`; the first call checks the hashes, loads it and replays the golden clips.
 
@@ -84,6 +104,8 @@ class Engine:
         with self._loading:
             if graph.name in self._sessions:
                 return self._sessions[graph.name]
+            if self._closed:
+                raise RuntimeUnavailableError(f"{self.folder} was unloaded")
             if graph.role == "step":
                 self.load(self.start_graph)  # its replay needs what that one computes
             session, checks = self.open_graph(graph)
@@ -96,6 +118,7 @@ class Engine:
                 )
             self.checks[graph.name] = checks
             self._sessions[graph.name] = session
+            self._memory.loaded(session.device)
             return session
 
     def open_graph(self, graph: Graph) -> tuple[Session, list[Check]]:

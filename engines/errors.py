@@ -6,7 +6,8 @@ EngineError (RuntimeError)
 |- EngineTamperedError (also ValueError)          a file differs from the hash that engine.json states
 |- EngineVersionError (also ValueError)           written by a newer Sonant
 |- EngineMismatchError                            the golden clips do not come out as they must
-`- RuntimeUnavailableError                        no graph of the engine can run on this host
+|- RuntimeUnavailableError                        no graph of the engine can run on this host
+`- OutOfMemoryError (also MemoryError)            the host or the device has not enough memory for a batch
 """
 
 
@@ -36,3 +37,7 @@ class EngineMismatchError(EngineError):
 
 class RuntimeUnavailableError(EngineError):
     """No runtime of this host can execute any graph of the engine."""
+
+
+class OutOfMemoryError(EngineError, MemoryError):
+    """An allocation failed, on the host or on the device; the engine can go on with less at a time."""

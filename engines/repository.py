@@ -1,26 +1,94 @@
-"""A folder of engines: `MODELS/NAME/`, or `MODELS/NAME/VERSION/` where the newest version is the one that is used."""
+"""A folder of engines: `MODELS/NAME/`, or `MODELS/NAME/VERSION/` where the newest version is the one that is used.
+
+A version is a folder of its own, and complete when it appears: copy it under a name that begins with a dot, then rename
+it. Files of an engine that is loaded must not be overwritten: its weights are mapped into memory, so that what it
+computes would change, and a file that is cut short ends the process. To delete or to rename them is safe.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
+from engines.engine import Engine
 from engines.errors import EngineNotFoundError
 from engines.manifest import MANIFEST_NAME
+
+FileStates = dict[str, tuple[int, ...] | None]  # by name: which file it is, its size and when it was changed; or none
 
 
 def find_engines(models: Path) -> dict[str, Path]:
     """Return the engine folders below `models` by name, sorted. Folders that begin with a dot are not looked at.
 
-    A version is a folder named by a whole number. Raises EngineNotFoundError if `models` does not exist.
+    A version is a folder named by a whole number. What cannot be read is among them: to open it says why. Raises
+    EngineNotFoundError if `models` does not exist.
     """
     if not models.is_dir():
         raise EngineNotFoundError(f"{models} is not a folder: name one that holds engines with --models")
     found: dict[str, Path] = {}
     for folder in sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if (folder / MANIFEST_NAME).is_file():
-            found[folder.name] = folder
-            continue
-        versions = [path for path in folder.iterdir() if path.name.isdecimal() and (path / MANIFEST_NAME).is_file()]
-        if versions:
-            found[folder.name] = max(versions, key=lambda path: int(path.name))
+        try:
+            newest = _newest(folder)
+        except OSError:
+            newest = folder
+        if newest is not None:
+            found[folder.name] = newest
     return found
+
+
+def _newest(folder: Path) -> Path | None:
+    if (folder / MANIFEST_NAME).is_file():
+        return folder
+    versions = [path for path in folder.iterdir() if path.name.isdecimal() and (path / MANIFEST_NAME).is_file()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
+def load(engine: Engine) -> int:
+    """Load and verify what requests need first; return the size of its files in bytes. Raises EngineError.
+
+    The replay of the golden clips, alone and as a batch, is what warms it up.
+    """
+    decodes = engine.manifest.generation is not None
+    # Each session has its own copy of the encoder's weights: where a model writes, the full graph is loaded when it is
+    # first asked for.
+    graphs = [engine.start_graph, engine.step_graph] if decodes else [engine.full_graph]
+    try:
+        for graph in graphs:
+            engine.load(graph)
+        return sum(
+            (engine.folder / file).stat().st_size for file in {file for graph in graphs for file in graph.sha256}
+        )
+    except BaseException:
+        engine.close()
+        raise
+    finally:
+        _give_back_memory()
+
+
+def state_of_files(engine: Engine) -> FileStates:
+    """Return what tells whether somebody has touched a file of `engine`."""
+    generation = engine.manifest.generation
+    files = {MANIFEST_NAME, engine.manifest.golden.file, *([generation.tokenizer] if generation else [])}
+    files.update(file for graph in engine.graphs for file in graph.sha256)
+    return {file: _state(engine.folder / file) for file in files}
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def unload(engine: Engine) -> None:
+    """Give the memory of `engine`, which nobody uses any more, back to the system."""
+    engine.close()
+    _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Have the C library return what it keeps for later: a little after loading, most of an engine after unloading."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # there is one in glibc only
+    if trim is not None:
+        trim(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,11 +13,17 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
+from server import logs
+from server.connections import guarded
 from server.errors import INVALID_REQUEST, ApiError, OptionError, envelope, error_response
+from server.lifecycle import Admission, Lifecycle
 from server.middleware import BodyGuard, RequestContext
-from server.routes import classify, encode, health, models, transcribe
+from server.process import Process, leave
+from server.routes import classify, encode, health, metrics, models, transcribe
+from server.security import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, DOCUMENTED, Authentication, warn_if_open
 from server.service import Service
 from server.settings import Settings
 
@@ -28,11 +33,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises EngineNotFoundError if the models folder does not exist, ValueError for an impossible default.
     """
-    service = Service(settings)
+    lifecycle = Lifecycle()
+    service = Service(settings, lambda name, seconds: lifecycle.on_hung(name, seconds))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(service.models.load())
+        loading = asyncio.create_task(service.models.run())
         yield
         loading.cancel()
         with suppress(asyncio.CancelledError):
@@ -41,33 +47,56 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Sonant", summary="Audio encoders as exact, self-verifying engines", lifespan=lifespan)
     app.state.service = service
-    # The last one added is the outermost: also what the guard answers has an id.
-    app.add_middleware(BodyGuard, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
+    app.state.lifecycle = lifecycle
+    # The last one added is the outermost: also what the guard answers has an id. Keys are checked inside it, so that it
+    # deals with the body that is left.
+    app.add_middleware(Authentication, settings=settings)
+    app.add_middleware(
+        BodyGuard,
+        max_bytes=settings.max_body_bytes,
+        timeout=settings.body_timeout,
+        max_bytes_in_flight=settings.body_bytes_in_flight,
+    )
+    app.add_middleware(Admission, lifecycle=lifecycle)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     app.add_middleware(RequestContext)
     for kind in (ApiError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
-    for module in (encode, transcribe, classify, models, health):
-        app.include_router(module.router)
+    app.include_router(health.router)
+    for module in (encode, transcribe, classify, models, metrics):
+        app.include_router(module.router, dependencies=[DOCUMENTED])
     app.add_api_route("/", _root, include_in_schema=False)
     return app
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; what was admitted is finished. Raises as create_app does."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(name)s: %(message)s")
-    # It warns of each byte of a body that is not multipart: a client could fill the log.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    # uvicorn shuts down on SIGTERM and then raises it again: the status says that all went well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    """Serve until a signal, then finish what was admitted and end the process. Raises as create_app does."""
+    logs.configure(settings.log_format, settings.log_level)
+    warn_if_open(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the process takes over
     app = create_app(settings)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        http=guarded(settings),
+        ws="none",
+        log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
     )
+    process = Process(config, app.state.lifecycle, settings.shutdown_seconds)
+    try:
+        process.run()
+    except SystemExit as stop:  # such as an address that is in use
+        leave(int(stop.code or 0))
 
 
 async def _root() -> Response:

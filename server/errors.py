@@ -10,32 +10,47 @@ ApiError                                500 server_error           internal_erro
 |  |  |- AudioTruncatedError            400                        audio_truncated
 |  |  |- AudioNotFiniteError            400                        audio_not_finite
 |  |  |- AudioTooShortError             400                        audio_too_short
+|  |  |- AudioTimeoutError              400                        audio_timeout
 |  |  `- AudioTooLongError              413                        audio_too_long
 |  |- TaskNotSupportedError             400                        task_not_supported
 |  |- ModelNotFoundError                404                        model_not_found
 |  |- NotAcceptableError                406                        not_acceptable
 |  |- BodyTimeoutError                  408                        body_timeout
+|  |- HeadTimeoutError                  408                        head_timeout
 |  |- BodyTooLargeError                 413                        body_too_large
 |  |- TooManyClipsError                 413                        too_many_clips
+|  |- RequestTooLargeError              413                        request_too_large
 |  |- MediaTypeError                    415                        media_type_not_supported
+|  |- HeadTooLargeError                 431                        head_too_large
+|  |- ModelLoadError                    422                        model_load_failed
 |  `- OptionError                       422                        option_invalid
 |     |- FieldUnknownError              422                        field_unknown
 |     |- AudioMissingError              422                        audio_missing
 |     |- ModelRequiredError             422                        model_required
 |     `- OptionNotSupportedError        422                        option_not_supported
+|- ApiKeyMissingError                   401 authentication_error   api_key_missing   + WWW-Authenticate
+|- ApiKeyInvalidError                   401 authentication_error   api_key_invalid   + WWW-Authenticate
+|- AccessDeniedError                    403 permission_error       access_denied
 |- QueueFullError                       429 rate_limit_error       queue_full        + Retry-After
 |  `- WaitTooLongError                  429                        wait_too_long     + Retry-After
+|- MemoryFullError                      429 rate_limit_error       memory_full       + Retry-After
 |- EngineFailedError                    500 server_error           engine_failed
 |  `- EngineMemoryError                 500                        engine_out_of_memory
 |- ModelNotReadyError                   503 server_error           model_not_ready   + Retry-After while it loads
 |- ShuttingDownError                    503 server_error           shutting_down     + Retry-After
 |- EngineHungError                      503 server_error           engine_hung       + Retry-After
-`- DeadlineError                        504 timeout_error          deadline_exceeded
+|- TooManyConnectionsError              503 server_error           too_many_connections + Retry-After
+|- DecoderUnavailableError              503 server_error           decoder_unavailable + Retry-After
+|- DeadlineError                        504 timeout_error          deadline_exceeded
+`- StorageFullError                     507 server_error           storage_full
 """
 
 from __future__ import annotations
 
-from starlette.responses import JSONResponse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.responses import JSONResponse
 
 INVALID_REQUEST = "invalid_request_error"
 
@@ -110,6 +125,12 @@ class AudioTooShortError(AudioError):
     code = "audio_too_short"
 
 
+class AudioTimeoutError(AudioError):
+    """Decoding took longer than one file may."""
+
+    code = "audio_timeout"
+
+
 class AudioTooLongError(AudioError):
     """Longer than the engine's longest clip."""
 
@@ -144,6 +165,20 @@ class BodyTimeoutError(RequestError):
     code = "body_timeout"
 
 
+class HeadTimeoutError(RequestError):
+    """The head did not arrive in time."""
+
+    status = 408
+    code = "head_timeout"
+
+
+class HeadTooLargeError(RequestError):
+    """The head has too many bytes."""
+
+    status = 431
+    code = "head_too_large"
+
+
 class BodyTooLargeError(RequestError):
     """The body has too many bytes."""
 
@@ -158,11 +193,25 @@ class TooManyClipsError(RequestError):
     code = "too_many_clips"
 
 
+class RequestTooLargeError(RequestError):
+    """What the request holds is more than all requests together may."""
+
+    status = 413
+    code = "request_too_large"
+
+
 class MediaTypeError(RequestError):
     """The content type is none of those that are read."""
 
     status = 415
     code = "media_type_not_supported"
+
+
+class ModelLoadError(RequestError):
+    """The engine that was to be loaded is not what it must be, or this host cannot run it."""
+
+    status = 422
+    code = "model_load_failed"
 
 
 class OptionError(RequestError):
@@ -196,6 +245,30 @@ class OptionNotSupportedError(OptionError):
     code = "option_not_supported"
 
 
+class ApiKeyMissingError(ApiError):
+    """The request has no key, and needs one."""
+
+    status = 401
+    type = "authentication_error"
+    code = "api_key_missing"
+
+
+class ApiKeyInvalidError(ApiError):
+    """No such key."""
+
+    status = 401
+    type = "authentication_error"
+    code = "api_key_invalid"
+
+
+class AccessDeniedError(ApiError):
+    """The key is for something else, or no key opens what is asked for."""
+
+    status = 403
+    type = "permission_error"
+    code = "access_denied"
+
+
 class QueueFullError(ApiError):
     """More audio waits than the queue holds."""
 
@@ -208,6 +281,14 @@ class WaitTooLongError(QueueFullError):
     """What waits already would keep the request waiting beyond its deadline."""
 
     code = "wait_too_long"
+
+
+class MemoryFullError(ApiError):
+    """The requests in progress hold all that they may."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "memory_full"
 
 
 class EngineFailedError(ApiError):
@@ -223,10 +304,17 @@ class EngineMemoryError(EngineFailedError):
 
 
 class ModelNotReadyError(ApiError):
-    """The model is loading, or failed to load."""
+    """The model is loading, failed to load, or is unloaded."""
 
     status = 503
     code = "model_not_ready"
+
+
+class TooManyConnectionsError(ApiError):
+    """No more connections are taken."""
+
+    status = 503
+    code = "too_many_connections"
 
 
 class ShuttingDownError(ApiError):
@@ -243,12 +331,26 @@ class EngineHungError(ApiError):
     code = "engine_hung"
 
 
+class DecoderUnavailableError(ApiError):
+    """No process that decodes could be started."""
+
+    status = 503
+    code = "decoder_unavailable"
+
+
 class DeadlineError(ApiError):
     """The request was not done within its `timeout`."""
 
     status = 504
     type = "timeout_error"
     code = "deadline_exceeded"
+
+
+class StorageFullError(ApiError):
+    """An upload could not be written to the disk."""
+
+    status = 507
+    code = "storage_full"
 
 
 def envelope(error: ApiError) -> JSONResponse:
@@ -261,5 +363,7 @@ def error_response(
     status: int, message: str, type_: str, code: str, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return an answer with the error envelope."""
+    from starlette.responses import JSONResponse  # not above: the processes that decode have errors, but no web
+
     content = {"error": {"message": message, "type": type_, "param": param, "code": code}}
     return JSONResponse(content, status, headers)

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
-import time
 import uuid
+from contextlib import suppress
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.accounting import Account
 from server.errors import ApiError, BodyTimeoutError, BodyTooLargeError, envelope
+from server.memory import Hold, Memory
 
 logger = logging.getLogger(__name__)
 
 # What a client may choose as its request's id: nothing that could forge a header or a line of a log.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+# For the rest of a body that is not wanted: a connection closed with unread bytes is reset, and the answer lost.
+LINGER_SECONDS = 1.0
+
 
 class RequestContext:
-    """Gives each answer X-Request-Id and Server-Timing, and turns what nobody caught into a 500.
+    """Gives each answer X-Request-Id and Server-Timing, accounts for it, and turns what nobody caught into a 500.
 
-    Handlers put seconds by stage into `request.state.timings`.
+    Handlers put seconds by stage into `request.state.timings`, and the name of a model that is there into
+    `request.state.model`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,34 +42,29 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
         wished = Headers(scope=scope).get("x-request-id", "")
         request_id = wished if REQUEST_ID.fullmatch(wished) else uuid.uuid4().hex
-        timings: dict[str, float] = {}
-        scope.setdefault("state", {})["timings"] = timings
-        answered = False
+        account = Account(scope, request_id)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal answered
             if message["type"] == "http.response.start":
-                answered = True
+                account.answer(message["status"])
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                headers["Server-Timing"] = _server_timing({**timings, "total": time.perf_counter() - started})
+                headers["Server-Timing"] = account.server_timing()
+                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception:
             logger.exception("request %s failed", request_id)
-            if not answered:
+            if not account.answered:
                 await envelope(ApiError("internal error; the server's log has it under the request id"))(
                     scope, receive, send_with_headers
                 )
-
-
-def _server_timing(seconds: dict[str, float]) -> str:
-    return ", ".join(f"{stage};dur={1e3 * duration:.2f}" for stage, duration in seconds.items())
+        finally:
+            account.close()
 
 
 class BodyGuard:
@@ -71,19 +74,23 @@ class BodyGuard:
     it arrives.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float, max_bytes_in_flight: float = math.inf) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._memory = Memory("request bodies", max_bytes_in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application inside."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(scope, receive, send, self._max_bytes, self._timeout)
-        if body.stated_length > self._max_bytes:
-            await envelope(_too_large(self._max_bytes))(scope, body.receive, body.send)
+        hold = self._memory.hold()
+        body = _Body(scope, receive, send, hold, self._max_bytes, self._timeout)
+        try:
+            self._check(body.stated_length)
+        except ApiError as error:
+            await envelope(error)(scope, body.receive, body.send)
             return
         try:
             await self._app(scope, body.receive, body.send)
@@ -94,17 +101,26 @@ class BodyGuard:
                 raise
         finally:
             body.stop_watching()
+            hold.release()
+
+    def _check(self, stated_length: int) -> None:
+        """Refuse a body that would not fit. It takes its place as it arrives, so that nobody holds it by promises."""
+        if stated_length > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        self._memory.check(stated_length)
 
 
 class _Body:
     """The body of one request, as it arrives."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_bytes: int, timeout: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, hold: Hold, max_bytes: int, timeout: float) -> None:
         headers = Headers(scope=scope)
         self.stated_length = int(headers.get("content-length", 0))  # uvicorn lets digits pass only
         self.client_left = False
+        self._state: dict[str, Any] = scope.setdefault("state", {})
         self._receive = receive
         self._send = send
+        self._hold = hold
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._deadline = asyncio.get_running_loop().time() + timeout
@@ -114,7 +130,7 @@ class _Body:
         self._watcher: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
-        """Return the next message. Raises BodyTooLargeError and BodyTimeoutError."""
+        """Return the next message. Raises BodyTooLargeError, BodyTimeoutError and MemoryFullError."""
         if not self._pending:
             return await self._receive()
         try:
@@ -122,9 +138,12 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             raise BodyTimeoutError(f"the body did not arrive within {self._timeout:g} s") from None
-        self._received += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self._received += size
+        self._state["received_bytes"] = self._received
         if self._received > self._max_bytes:
             raise _too_large(self._max_bytes)
+        self._hold.take(size)
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._pending = False
             self._watcher = asyncio.create_task(self._watch())
@@ -136,7 +155,18 @@ class _Body:
             MutableHeaders(scope=message)["Connection"] = "close"
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.stop_watching()  # uvicorn says "disconnect" once the answer is complete
+            if self._pending:
+                await self._send({**message, "more_body": True})
+                await self._pass_over()
+                message = {"type": "http.response.body"}
         await self._send(message)
+
+    async def _pass_over(self) -> None:
+        """Wait for the rest of the body, which nobody wants, but not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while (await self._receive()).get("more_body", False):
+                    pass
 
     def stop_watching(self) -> None:
         """Take no more notice of whether the client leaves."""

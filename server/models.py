@@ -1,135 +1,138 @@
-"""The engines that are served: loaded in the background, found by name or by task."""
+"""The models that are served: found by name or by task; loaded, replaced and unloaded while requests go on.
+
+Whatever happens to a model, a request that holds a lease on it is finished by the engine that it began with.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from prometheus_client import Counter
+
+from engines import repository
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.manifest import Generation, Task
-from engines.repository import find_engines
-from engines.runtimes import RuntimeOptions
-from server.decoding.text import TextDecoder
-from server.errors import ModelNotFoundError, ModelNotReadyError, ModelRequiredError, TaskNotSupportedError
-from server.scheduling.scheduler import Limits, Scheduler
+from engines.manifest import Task
+from server.defaults import Defaults
+from server.errors import (
+    ApiError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    ModelRequiredError,
+    TaskNotSupportedError,
+)
+from server.loading import Loader
+from server.model import Model, Served
 from server.settings import Settings
-from server.tasks.transcribe import default_search
 
 logger = logging.getLogger(__name__)
 
-State = Literal["loading", "ready", "failed"]
+LOADS = Counter(
+    "sonant_model_loads_total", "Engines that were loaded, by outcome: served or failed.", ["model", "outcome"]
+)
 # What a client is told to wait while a model loads: loading takes seconds.
 LOADING_RETRY_SECONDS = 2
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model that is loaded and verified, and its queue."""
-
-    engine: Engine
-    scheduler: Scheduler
-    text: TextDecoder | None = None  # where the model writes token by token
-
-
-class Model:
-    """An engine folder and what became of it."""
-
-    def __init__(self, name: str, folder: Path, options: RuntimeOptions) -> None:
-        """Read engine.json; a folder whose engine.json is not valid has failed already."""
-        self.name = name
-        self.engine: Engine | None = None
-        self.state: State = "loading"
-        self.error: str | None = None
-        self.served: Served | None = None
-        try:
-            self.engine = Engine(folder, name, options=options)
-        except EngineError as error:
-            self.fail(str(error))
-
-    @property
-    def tasks(self) -> Sequence[Task]:
-        """The tasks it serves; none are known where engine.json is not valid."""
-        return self.engine.manifest.tasks if self.engine else ()
-
-    def fail(self, error: str) -> None:
-        """Record why the model is not served."""
-        self.state, self.error = "failed", error
-        logger.error("model %s is not served: %s", self.name, error)
 
 
 class Models:
     """All models of one folder."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Find the engines; raises EngineNotFoundError without the folder, ValueError for an impossible default."""
-        self._settings = settings
-        options = RuntimeOptions(settings.device, settings.threads)
-        self._limits = Limits(settings.queue_seconds, settings.batch_seconds, settings.max_padding, settings.live_beams)
-        self._models = {name: Model(name, path, options) for name, path in find_engines(settings.models).items()}
-        self._defaults = settings.defaults
+    def __init__(self, settings: Settings, on_hung: Callable[[str, float], None] | None = None) -> None:
+        """Find the engines; raises EngineNotFoundError without the folder, ValueError for an impossible default.
+
+        `on_hung` is told the name of a model whose engine does not come back from a call, and the seconds.
+        """
+        self._folder = settings.models
+        self._loader = Loader(settings, on_hung)
+        folders = repository.find_engines(settings.models)
+        self._models = {name: self._read(name, folder) for name, folder in folders.items()}
         if not self._models:
             logger.warning("no engines in %s", settings.models)
-        for task, name in settings.defaults.items():
-            model = self._models.get(name)
-            if model is None:
-                raise ValueError(f"the default of {task} is {name!r}, which is not in {settings.models}")
-            if model.engine and task not in model.tasks:
-                raise ValueError(f"the default of {task} is {name!r}, which serves only {', '.join(model.tasks)}")
+        self._awaited = set(self._models)  # were there at the start, and have been neither served nor unloaded since
+        self._defaults = Defaults(settings.defaults, self._models)
+        self._changes: set[asyncio.Task[None]] = set()
+        self._retired: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Model]:
-        return iter(self._models.values())
+        return iter(list(self._models.values()))
 
     @property
     def ready(self) -> bool:
-        """Whether there are models, and each is loaded and verified."""
-        return bool(self._models) and all(model.state == "ready" for model in self)
+        """Whether each model that was there at the start was loaded and verified, or unloaded on purpose.
 
-    async def load(self) -> None:
-        """Load and verify every model, one after the other; one that fails does not stop the others."""
+        What is loaded later is not waited for: requests to the others go on.
+        """
+        return not self._awaited and any(model.state in ("ready", "unloading", "unloaded") for model in self)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request uses any model, and none is being loaded or unloaded."""
+        used = any(model.changing.locked() or (model.served and model.served.leases) for model in self)
+        return not (used or self._retired)
+
+    async def run(self) -> None:
+        """Load the models, then calibrate them whenever there is nothing else to do; until cancelled."""
+        await self.load_all()
+        await self._loader.calibrate(lambda: [model.served for model in self if model.served], lambda: self.idle)
+
+    async def load_all(self) -> None:
+        """Load the models that were there at the start, one by one; one that fails does not stop the others."""
         for model in self:
-            if model.engine is None:
-                continue
-            try:
-                text = await asyncio.to_thread(_load, model.engine)
-            except EngineError as error:
-                model.fail(str(error))
-            except Exception as error:
-                logger.exception("model %s could not be loaded", model.name)
-                model.fail(f"{type(error).__name__}: {error}")
-            else:
-                engine = model.engine
-                scheduler = Scheduler(model.name, engine, engine.manifest.sample_rate, self._limits)
-                model.served = Served(engine, scheduler, text)
-                model.state = "ready"
-                logger.info("model %s is ready: %s", model.name, ", ".join(model.tasks))
-                if engine.manifest.generation is not None:
-                    tell_limits(model.name, engine.manifest.generation, self._settings)
+            if model.state == "loading":
+                with suppress(ApiError):  # it is in the log and in the list
+                    await self._to_the_end(self._load(model))
+
+    async def load(self, name: str) -> Model:
+        """Serve the newest version of `name` that the models folder has now, and return when it is served.
+
+        Where that is served already, nothing is done. Raises ModelNotFoundError; ModelLoadError where the engine is not
+        what it must be: then what was served before is served on.
+        """
+        if name not in self._models:
+            await self._newest(name)
+        if name not in self._models:  # still
+            self._models[name] = Model(name)
+        model = self._models[name]
+        await self._to_the_end(self._load(model))
+        return model
+
+    async def unload(self, name: str) -> Model:
+        """Serve `name` no more, and return when what was admitted is finished and its memory is given back.
+
+        Raises ModelNotFoundError.
+        """
+        model = self.find(name)
+        await self._to_the_end(self._unload(model))
+        return model
 
     async def close(self) -> None:
-        """Finish what was admitted."""
-        await asyncio.gather(*(model.served.scheduler.close() for model in self if model.served))
+        """Finish what was admitted; the memory goes with the process."""
+        for change in self._changes:
+            change.cancel()
+        await asyncio.gather(*self._changes, return_exceptions=True)
+        served = [before for model in self if (before := model.withdraw())]
+        await asyncio.gather(*(each.close() for each in served), *self._retired)
+        self._loader.close()
 
     def find(self, name: str) -> Model:
         """Return the model called `name`; raises ModelNotFoundError."""
         if name not in self._models:
-            there = ", ".join(self._models) or "none"
-            raise ModelNotFoundError(f"there is no model {name!r}; there are: {there}", "model")
+            raise _not_found(name, self._models)
         return self._models[name]
 
     def default_for(self, task: Task) -> str | None:
         """Return the name of the model of `task` where a request names none; None if it must name one."""
-        if task in self._defaults:
-            return self._defaults[task]
-        serving = self._serving(task)
-        return serving[0] if len(serving) == 1 else None
+        return self._defaults.get(task)
 
-    def resolve(self, name: str | None, task: Task) -> Served:
-        """Return the model that a request for `task` means; an empty `name` is its default.
+    @asynccontextmanager
+    async def lease(self, name: str | None, task: Task) -> AsyncIterator[Served]:
+        """Give the model that a request for `task` means, and keep it in use meanwhile; an empty `name` is its default.
 
         Raises ModelNotFoundError, ModelRequiredError, TaskNotSupportedError or ModelNotReadyError.
         """
@@ -137,43 +140,120 @@ class Models:
         if model.engine and task not in model.tasks:
             message = f"model {model.name!r} does not serve {task}, only {', '.join(model.tasks)}"
             raise TaskNotSupportedError(message, "model")
-        if model.state == "failed":
-            raise ModelNotReadyError(f"model {model.name!r} failed to load; /v1/models/{model.name} says why", "model")
         if model.served is None:
-            raise ModelNotReadyError(f"model {model.name!r} is loading", "model", LOADING_RETRY_SECONDS)
-        return model.served
+            raise _not_ready(model)
+        with model.served.lease() as served:
+            yield served
 
     def _default(self, task: Task) -> str:
         name = self.default_for(task)
         if name is not None:
             return name
-        serving = self._serving(task)
+        serving = [model.name for model in self if task in model.tasks]
         if not serving:
             raise TaskNotSupportedError(f"no model here serves {task}", "model")
         raise ModelRequiredError(f"{task} has no default model: set 'model' to one of {', '.join(serving)}", "model")
 
-    def _serving(self, task: Task) -> list[str]:
-        return [model.name for model in self if task in model.tasks]
+    def _read(self, name: str, folder: Path) -> Model:
+        """Return the model in `folder`; one whose engine.json is not valid has failed already."""
+        model = Model(name)
+        model.version = self._version(folder)
+        try:
+            model.engine = self._loader.read(name, folder)
+        except EngineError as error:
+            model.fail(str(error))
+            logger.error("model %s is not served: %s", name, error)
+        return model
+
+    def _version(self, folder: Path) -> str | None:
+        return None if folder.parent == self._folder else folder.name
+
+    async def _newest(self, name: str) -> Path:
+        """Return the folder of the newest version. `name` is only looked up among those that the models folder has."""
+        try:
+            found = await asyncio.to_thread(repository.find_engines, self._folder)
+        except (EngineError, OSError) as error:
+            raise ModelLoadError(f"the models folder cannot be read: {error}", "model") from None
+        if name not in found:
+            raise _not_found(name, found)
+        return found[name]
+
+    async def _load(self, model: Model) -> None:
+        """Load and verify the newest version, then put it in the place of what is served."""
+        async with model.changing:
+            try:
+                engine = await self._newer(model)
+                if engine is None:
+                    return
+                served = await self._loader.load(engine)
+            except Exception as error:
+                LOADS.labels(model.name, "failed").inc()
+                raise _failure(model, error) from None
+            LOADS.labels(model.name, "served").inc()
+            before = model.serve(served, self._version(engine.folder))
+            self._awaited.discard(model.name)
+            self._defaults.settle(self)
+            version = f", version {model.version}" if model.version else ""
+            logger.info("model %s is ready%s: %s", model.name, version, ", ".join(model.tasks))
+            if before:
+                self._retire(before)
+
+    async def _newer(self, model: Model) -> Engine | None:
+        """Read engine.json of the newest version; return None where that is served, and its files are as they were."""
+        folder = await self._newest(model.name)
+        engine = await asyncio.to_thread(self._loader.read, model.name, folder)
+        files = await asyncio.to_thread(repository.state_of_files, engine)
+        if model.served and (model.served.engine.folder, model.served.files) == (folder, files):
+            model.error = None
+            return None
+        if lost := self._defaults.lost(model.name, engine.manifest.tasks):
+            raise ModelLoadError(f"{folder} does not serve {', '.join(lost)}, of which it is the default", "model")
+        if model.served is None:
+            model.begin(engine, self._version(folder))
+        return engine
+
+    async def _unload(self, model: Model) -> None:
+        async with model.changing:
+            before = model.withdraw()
+            self._awaited.discard(model.name)
+            if before:
+                await asyncio.shield(self._retire(before))
+                logger.info("model %s is unloaded", model.name)
+            model.become("unloaded")
+
+    def _retire(self, served: Served) -> asyncio.Task[None]:
+        return _keep(self._retired, self._loader.unload(served))
+
+    async def _to_the_end(self, change: Coroutine[Any, Any, None]) -> None:
+        """Await `change`, which goes on when whoever asked for it does not wait."""
+        await asyncio.shield(_keep(self._changes, change))
 
 
-def tell_limits(name: str, generation: Generation, settings: Settings) -> None:
-    """Log what the checkpoint asks for beyond the operator's limits."""
-    asked, served = generation.search, default_search(generation, settings)
-    for what, theirs, ours in (
-        ("tokens", asked.max_length - 1, served.max_length - 1),
-        ("beams", asked.num_beams, served.num_beams),
-    ):
-        if ours < theirs:
-            logger.warning("model %s: by default up to %d %s, not the checkpoint's %d", name, ours, what, theirs)
+def _not_found(name: str, there: Mapping[str, object]) -> ModelNotFoundError:
+    return ModelNotFoundError(f"there is no model {name!r}; there are: {', '.join(there) or 'none'}", "model")
 
 
-def _load(engine: Engine) -> TextDecoder | None:
-    """Load and verify what every request needs. Raises EngineError."""
-    generation = engine.manifest.generation
-    if generation is None:
-        engine.load(engine.full_graph)
-        return None
-    # Each session has its own copy of the encoder's weights: the full graph is loaded when it is first asked for.
-    for graph in (engine.start_graph, engine.step_graph):
-        engine.load(graph)
-    return TextDecoder(engine.folder, generation)
+def _failure(model: Model, error: Exception) -> ApiError:
+    """Record why `model` could not be loaded; return what to tell who asked for it."""
+    expected = isinstance(error, EngineError | ApiError)
+    reason = str(error) if expected else f"{type(error).__name__}: {error}"
+    model.fail(reason)
+    kept = "; what was served before is served on" if model.served else ""
+    logger.error("model %s could not be loaded%s: %s", model.name, kept, reason, exc_info=None if expected else error)
+    return error if isinstance(error, ApiError) else ModelLoadError(reason + kept, "model")
+
+
+def _not_ready(model: Model) -> ModelNotReadyError:
+    if model.state == "loading":
+        return ModelNotReadyError(f"model {model.name!r} is loading", "model", LOADING_RETRY_SECONDS)
+    if model.state == "failed":
+        return ModelNotReadyError(f"model {model.name!r} failed to load; /v1/models/{model.name} says why", "model")
+    return ModelNotReadyError(f"model {model.name!r} is unloaded", "model")
+
+
+def _keep(tasks: set[asyncio.Task[None]], change: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run `change` as a task that is not collected before it is done."""
+    task = asyncio.create_task(change)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task

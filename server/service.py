@@ -12,23 +12,20 @@ from functools import partial
 from typing import TypeVar
 
 from engines.batch import Clip, Row
-from server.audio import Bounds, decode
+from server.audio.decode import Bounds
+from server.audio.decoders import Decoders, Source, ThreadDecoders
+from server.audio.processes import ProcessDecoders
 from server.decoding.search import Hypothesis, Plan
 from server.errors import ApiError, RequestError
-from server.models import Models, Served
+from server.memory import Hold, Memory
+from server.metrics import RECEIVED_AUDIO
+from server.model import Served
+from server.models import Models
 from server.scheduling.jobs import AnyJob, BatchJob, Job, Result, Timed, TimedT
 from server.settings import Settings
 from server.windows import Window, cut
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One upload: the field of the request that holds it, and what reads it; that may raise a RequestError."""
-
-    param: str | None
-    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,24 @@ class ClipText:
 class Service:
     """The models, and the threads that decode audio and encode answers."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_hung: Callable[[str, float], None] | None = None) -> None:
         """Read the models folder; raises EngineNotFoundError or ValueError, see Models."""
         self.settings = settings
-        self.models = Models(settings)
+        self.models = Models(settings, on_hung)
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        # Requests that decode at one time: with the queue's bound it bounds the decoded audio in memory.
-        self._decoding = asyncio.Semaphore(settings.decode_threads)
+        self._decoders: Decoders = (
+            ProcessDecoders(settings.decoders, settings.decode_timeout)
+            if settings.decoders
+            else ThreadDecoders(self._threads, settings.decode_timeout)
+        )
+        # Requests that decode at one time: the others may be refused before it is their turn.
+        self._decoding = asyncio.Semaphore(settings.decoders or settings.decode_threads)
+        self._decoded = Memory("decoded audio", settings.decoded_bytes)
 
     async def close(self) -> None:
         """Finish what was admitted."""
         await self.models.close()
+        await self._decoders.close()
         self._threads.shutdown(wait=False)
 
     async def offload(self, function: Callable[[], T]) -> T:
@@ -100,18 +104,19 @@ class Service:
         started = time.perf_counter()
         manifest = served.engine.manifest
         served.scheduler.check(deadline)
-        async with self._decoding:
-            served.scheduler.check(deadline)  # others were decoded meanwhile
-            clips = await self._decode(served, sources, windowed)
-            timings["decode"] = time.perf_counter() - started
-            windows = [cut(clip, manifest.min_samples, manifest.max_samples) for clip in clips]
-            jobs = served.scheduler.submit([window for each in windows for window in each], outputs, deadline)
-        owners = [source for source, each in zip(sources, windows, strict=True) for _ in each]
-        results = await self._results(jobs, owners, reduce)
-        _note(timings, results)
-        done = iter(results)
-        rows = [[Window(next(done).row, len(window)) for window in each] for each in windows]
-        return [ClipRow(each, len(clip) / manifest.sample_rate) for each, clip in zip(rows, clips, strict=True)]
+        with self._decoded.hold() as hold:
+            async with self._decoding:
+                served.scheduler.check(deadline)  # others were decoded meanwhile
+                clips = await self._decode(served, sources, hold, windowed)
+                timings["decode"] = time.perf_counter() - started
+                windows = [cut(clip, manifest.min_samples, manifest.max_samples) for clip in clips]
+                jobs = served.scheduler.submit([window for each in windows for window in each], outputs, deadline)
+            owners = [source for source, each in zip(sources, windows, strict=True) for _ in each]
+            results = await self._results(jobs, owners, reduce)
+            _note(timings, results)
+            done = iter(results)
+            rows = [[Window(next(done).row, len(window)) for window in each] for each in windows]
+            return [ClipRow(each, len(clip) / manifest.sample_rate) for each, clip in zip(rows, clips, strict=True)]
 
     async def generate(
         self,
@@ -128,34 +133,39 @@ class Service:
         """
         started = time.perf_counter()
         served.scheduler.check(deadline)
-        async with self._decoding:
-            served.scheduler.check(deadline)
-            clips = await self._decode(served, sources, windowed=False)
-            timings["decode"] = time.perf_counter() - started
-            jobs = served.scheduler.submit_generation(clips, plan, deadline)
-        try:
-            results = [await _result(job, source) for job, source in zip(jobs, sources, strict=True)]
-        finally:
-            _leave(jobs)
-        _note(timings, results)
-        rate = served.engine.manifest.sample_rate
-        return [ClipText(one.hypotheses, len(clip) / rate) for one, clip in zip(results, clips, strict=True)]
+        with self._decoded.hold() as hold:
+            async with self._decoding:
+                served.scheduler.check(deadline)
+                clips = await self._decode(served, sources, hold, windowed=False)
+                timings["decode"] = time.perf_counter() - started
+                jobs = served.scheduler.submit_generation(clips, plan, deadline)
+            try:
+                results = [await _result(job, source) for job, source in zip(jobs, sources, strict=True)]
+            finally:
+                _leave(jobs)
+            _note(timings, results)
+            rate = served.engine.manifest.sample_rate
+            return [ClipText(one.hypotheses, len(clip) / rate) for one, clip in zip(results, clips, strict=True)]
 
-    async def _decode(self, served: Served, sources: Sequence[Source], windowed: bool) -> list[Clip]:
+    async def _decode(self, served: Served, sources: Sequence[Source], hold: Hold, windowed: bool) -> list[Clip]:
+        """Return the clips of `sources`, whose bytes `hold` holds; raises what is wrong with the first bad one."""
         bounds = Bounds.of(served.engine.manifest, self.settings.max_clip_seconds, windowed)
-        loop = asyncio.get_running_loop()
-        pending = [loop.run_in_executor(self._threads, _open_and_decode, source, bounds) for source in sources]
+        decoding = [asyncio.create_task(self._decode_one(source, bounds, hold)) for source in sources]
         try:
-            clips = []
-            for future in pending:
-                clip = await future
-                if isinstance(clip, RequestError):
-                    raise clip
-                clips.append(clip)
+            clips = [await clip for clip in decoding]
+            RECEIVED_AUDIO.labels(served.engine.name).inc(sum(map(len, clips)) / served.engine.manifest.sample_rate)
             return clips
         finally:
-            for future in pending:
-                future.cancel()
+            for clip in decoding:
+                clip.cancel()
+            await asyncio.gather(*decoding, return_exceptions=True)  # of the others nobody asks
+
+    async def _decode_one(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
+        try:
+            return await self._decoders.decode(source, bounds, hold)
+        except RequestError as error:
+            error.param = source.param
+            raise
 
     async def _results(
         self, jobs: Sequence[BatchJob], sources: Sequence[Source], reduce: Callable[[Row], Row] | None
@@ -172,15 +182,6 @@ class Service:
             return await asyncio.gather(*(one(job, source) for job, source in zip(jobs, sources, strict=True)))
         finally:
             _leave(jobs)
-
-
-def _open_and_decode(source: Source, bounds: Bounds) -> Clip | RequestError:
-    """Return the clip, or what is wrong with it: nobody may be left to retrieve an exception."""
-    try:
-        return decode(source.read(), bounds)
-    except RequestError as error:
-        error.param = source.param
-        return error
 
 
 async def _result(job: Job[TimedT], source: Source) -> TimedT:

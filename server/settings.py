@@ -1,56 +1,188 @@
-"""What an operator can set: arguments of `Settings`, or the environment (`SONANT_PORT=8080`)."""
+"""What an operator can set: flags of `sonant serve`, the environment (`SONANT_PORT=8080`), a TOML file, in that order.
+
+The string under a setting is its description wherever one is shown: `--help`, `--print-config`, SETTINGS.md.
+"""
 
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from engines.manifest import Task
 from engines.runtimes import Device
 
 PREFIX = "SONANT_"
 
+# The name of a key stands in log lines. A key itself is refused here: only its hash belongs into a configuration.
+KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def default_cache() -> Path:
+    """Return Sonant's folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonant"
+
 
 class Settings(BaseSettings):
-    """The server's configuration. Unknown names are refused, also in the environment."""
+    """The server's configuration. Unknown names are refused, also in the environment and in the file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a key that was given in place of its hash
+    )
 
-    models: Path = Path("models")  # the folder of engines
+    config: Path | None = None
+    """A TOML file with settings; what it says holds where neither a flag nor the environment says otherwise."""
+
+    models: Path = Path("models")
+    """The folder of engines."""
     host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 is all interfaces."""
     port: int = Field(8000, ge=0, le=65535)
+    """The port to listen on."""
     device: Device = "auto"
-    threads: NonNegativeInt = 0  # inside one operation of an engine; 0: as the runtime chooses
-    defaults: dict[Task, str] = {}  # the model of a task where a request names none
+    """What engines run on: auto, cpu or cuda."""
+    threads: NonNegativeInt = 0
+    """Threads inside one operation of an engine; 0: as calibrated, until then all physical cores but one."""
+    defaults: dict[Task, str] = {}
+    """The model of a task where a request names none."""
 
+    api_keys: dict[KeyName, KeyHash] = {}
+    """Keys for everything but /health, /docs, /metrics and management: name and SHA-256 in hex; none: open to all."""
+    metrics_keys: dict[KeyName, KeyHash] = {}
+    """Keys for /metrics, which is open only where there are no keys of any kind."""
+    admin_keys: dict[KeyName, KeyHash] = {}
+    """Keys for everything, also to load and unload models; without keys of any kind, that is open on loopback only."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the server from a browser, such as https://app.example.org; * is any."""
+
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """Lines to read, or one JSON object per line; auto: text where standard error is a terminal."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged; debug has also the requests to /health and /metrics."""
+
+    max_connections: PositiveInt = 512
+    """Connections at one time: each takes a file descriptor, of which a process often has 1024."""
+    header_timeout: PositiveFloat = 10.0
+    """Seconds for the head of a request."""
+    send_timeout: PositiveFloat = 30.0
+    """Seconds after which a client that reads nothing of its answer is cut off."""
     max_body_bytes: PositiveInt = 64 * 1024 * 1024
-    body_timeout: PositiveFloat = 60.0  # seconds from the first to the last byte of a body
-    max_clips: PositiveInt = 32  # in one request
-    max_clip_seconds: PositiveFloat = 600.0  # whatever an engine takes
-    decode_threads: PositiveInt = 2  # they decode audio and encode answers
+    """The largest body of a request, in bytes."""
+    body_timeout: PositiveFloat = 60.0
+    """Seconds from the first to the last byte of a body."""
+    max_clips: PositiveInt = 32
+    """Clips in one request."""
+    max_clip_seconds: PositiveFloat = 600.0
+    """The longest clip in seconds, whatever an engine takes."""
+    decode_threads: PositiveInt = 2
+    """Threads that decode audio and encode answers."""
+    decoders: NonNegativeInt = 0
+    """Processes that decode audio, so that a file that crashes its decoder fails alone; 0: the threads do."""
+    decode_timeout: PositiveFloat = 30.0
+    """Seconds for which one file may be decoded."""
+    decoded_bytes: PositiveInt = 1024 * 1024 * 1024
+    """Decoded audio of all requests in progress, in bytes: 4 for each sample."""
+    body_bytes_in_flight: PositiveInt = 512 * 1024 * 1024
+    """Bodies of all requests in progress, in bytes; one in JSON takes up to three times that while it is read."""
 
-    timeout: PositiveFloat = 60.0  # seconds from a request's body to its answer, where it does not say
-    max_timeout: PositiveFloat = 600.0  # that a request may ask for
-    watchdog_seconds: PositiveFloat = 120.0  # after which a call of an engine is taken to hang
-    workers: NonNegativeInt = 0  # batches that one engine runs at a time; 0: as calibrated
-    queue_seconds: PositiveFloat = 600.0  # audio that waits for one engine
-    batch_seconds: PositiveFloat = 30.0  # longest x count of one batch; a longer clip runs alone
-    max_padding: float = Field(0.1, ge=0, lt=1)  # share of a batch that is padding
-    max_tokens: PositiveInt = 448  # that are written about one clip, whatever a request or a checkpoint asks for
-    max_beams: PositiveInt = 16  # of one clip
-    live_beams: PositiveInt = 64  # of all clips that one engine writes about at one time: each has a cache of its own
-    shutdown_seconds: PositiveInt = 30  # for the requests that were admitted before SIGTERM
+    timeout: PositiveFloat = 60.0
+    """Seconds from a request's body to its answer, where it does not say."""
+    max_timeout: PositiveFloat = 600.0
+    """The largest timeout in seconds that a request may ask for."""
+    watchdog_seconds: PositiveFloat = 120.0
+    """Seconds after which a call of an engine is taken to hang."""
+    workers: NonNegativeInt = 0
+    """Batches that one engine runs at a time; 0: as calibrated."""
+    queue_seconds: PositiveFloat = 600.0
+    """Seconds of audio that wait for one engine."""
+    batch_seconds: PositiveFloat | None = None
+    """Longest x count of one batch, in seconds; a longer clip runs alone. Unset: as calibrated, until then 30."""
+    batch_bytes: NonNegativeInt = 0
+    """Memory that one batch may take, in bytes, as far as it can be foreseen; 0: a quarter of what is free."""
+    calibrate: Literal["background", "off"] = "background"
+    """Whether engines without a calibration for this host are measured while the server has nothing to do."""
+    cache: Path = Field(default_factory=default_cache)
+    """The folder for calibrations; unset: sonant in XDG_CACHE_HOME or ~/.cache."""
+    max_padding: float = Field(0.1, ge=0, lt=1)
+    """The share of a batch that may be padding."""
+    max_tokens: PositiveInt = 448
+    """Tokens that are written about one clip, whatever a request or a checkpoint asks for."""
+    max_beams: PositiveInt = 16
+    """Beams of one clip."""
+    live_beams: PositiveInt = 64
+    """Beams of all clips that one engine writes about at one time: each has a cache of its own."""
+    shutdown_seconds: PositiveInt = 30
+    """Seconds for the requests that were admitted before SIGTERM."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, the first of which wins; tables are merged key by key."""
+        environment = _Environment(settings_cls)
+        file = init_settings().get("config") or environment().get("config")
+        return init_settings, environment, InitSettingsSource(settings_cls, read_file(file) if file else {})
+
+    @model_validator(mode="after")
+    def _refuse_bodies_that_never_fit(self) -> Self:
+        if self.max_body_bytes > self.body_bytes_in_flight:
+            raise ValueError("body_bytes_in_flight must be at least max_body_bytes")
+        return self
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_variables(cls, values: Any) -> Any:
         # pydantic-settings reads the variables that it knows and passes over a misspelt one in silence.
-        known = {PREFIX + name.upper() for name in cls.model_fields}
+        known = [variable(name) for name in cls.model_fields]
         unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
         if unknown:
-            raise ValueError(f"unknown settings in the environment: {', '.join(unknown)}")
+            raise ValueError(
+                f"unknown settings in the environment: {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+            )
         return values
+
+
+class _Environment(EnvSettingsSource):
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Parse the JSON of a table or list; raises ValueError with the variable's name."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError as error:
+            raise ValueError(f"{variable(field_name)}: must be JSON, a table or a list: {error}") from None
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of the setting `name`."""
+    return PREFIX + name.upper()
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """Return what the TOML file at `path` says; raises ValueError with the path."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if "config" in values:
+        raise ValueError(f"{path}: config: a configuration cannot name another")
+    return values

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from engines.verify import Check
+
+if TYPE_CHECKING:
+    from server.calibration.decide import Cell, Setting
 
 
 @contextmanager
@@ -44,3 +48,17 @@ def print_checks(checks: Sequence[Check]) -> None:
             check.graph, check.output, f"{check.alone:.1e}", f"{check.batch:.1e}", f"{check.bound:.1e}", verdict
         )
     Console().print(table)
+
+
+def print_measured(settings: Sequence[Setting], cells: Sequence[Cell]) -> None:
+    """Print the tables of a calibration: threads and workers, and batches by length."""
+    table = Table("threads", "workers", "a clip alone", "clips per second", box=None, pad_edge=False)
+    for each in settings:
+        table.add_row(str(each.threads), str(each.workers), f"{each.alone * 1e3:.1f} ms", f"{each.throughput:.1f}")
+    batches = Table("clips of", "in a batch", "time", "per clip, of that alone", box=None, pad_edge=False)
+    for cell in sorted(cells, key=lambda cell: (cell.length, cell.count)):
+        times = (f"{cell.seconds * 1e3:.1f} ms", f"{cell.relative:.2f}")
+        batches.add_row(f"{cell.length:g} s", str(cell.count), *times)
+    for each_table in (table, batches):
+        Console().print(each_table)
+        Console().print()

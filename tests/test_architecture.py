@@ -92,7 +92,6 @@ def test_every_module_has_its_test_module() -> None:
         "engines/batch.py": "engines/test_engine.py",
         "engines/errors.py": "engines/test_manifest.py",
         "engines/parts.py": "engines/test_manifest.py",
-        "engines/runtimes/onnxruntime.py": "engines/test_engine.py",
         "export/errors.py": "export/test_exporter.py",
         "export/exportable.py": "export/test_exporter.py",
         "export/families/ast.py": "export/test_ast.py",
@@ -106,9 +105,11 @@ def test_every_module_has_its_test_module() -> None:
         **{f"export/speech/{name}.py": "export/test_hubert.py" for name in SPEECH},
         **{f"export/spectrogram/{name}.py": "export/test_ast.py" for name in SPECTROGRAM},
         **{f"export/usm/{name}.py": "export/test_usm.py" for name in USM},
+        **{f"server/audio/{name}.py": "server/audio/test_processes.py" for name in ("child", "parent", "protocol")},
         "server/routes/answers.py": "server/routes/test_encode.py",
         "server/schemas/answers.py": "server/routes/test_documentation.py",
         "server/schemas/options.py": "server/routes/test_documentation.py",
+        **{f"sonant/commands/{name}.py": "sonant/test_cli.py" for name in ("export", "parsing", "verify")},
         "sonant/terminal.py": "sonant/test_cli.py",
     }
     assert all((ROOT / path).is_file() for path in elsewhere)

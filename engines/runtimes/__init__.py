@@ -21,7 +21,8 @@ class RuntimeOptions:
     """How to run a graph on this host."""
 
     device: Device = "auto"
-    threads: int = 0  # threads inside one operation; 0: one per physical core, as the runtime counts them
+    threads: int = 0  # threads inside one operation; 0: all physical cores that the process may use but one
+    batch_bytes: int = 0  # memory that one batch may take; 0: a quarter of what is free
 
 
 class Session(Protocol):
@@ -34,7 +35,10 @@ class Session(Protocol):
     def run(
         self, waveform: NDArray[np.float32], lengths: NDArray[np.int64], outputs: Sequence[str]
     ) -> dict[str, NDArray[np.generic]]:
-        """Run waveform [batch, samples] and lengths [batch]; return the arrays named in `outputs`, in host memory."""
+        """Run waveform [batch, samples] and lengths [batch]; return the arrays named in `outputs`, in host memory.
+
+        Raises OutOfMemoryError where an allocation fails.
+        """
         ...
 
 
@@ -59,7 +63,10 @@ class ResidentSession(Session, Protocol):
         ...
 
     def compute(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Value]:
-        """Run the graph and return the `outputs`, in this order, where they were computed."""
+        """Run the graph and return the `outputs`, in this order, where they were computed.
+
+        Raises OutOfMemoryError where an allocation fails.
+        """
         ...
 
 
@@ -67,6 +74,10 @@ class Runtime(Protocol):
     """What loads graphs."""
 
     name: str
+
+    def describe(self, device: Device) -> dict[str, str | int]:
+        """Return what measurements on this host depend on: the runtime's version, and the device it would choose."""
+        ...
 
     def load(self, folder: Path, graph: Graph, options: RuntimeOptions) -> Session:
         """Load one graph of the engine in `folder`; RuntimeUnavailableError if this host cannot run it."""

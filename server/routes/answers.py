@@ -8,12 +8,18 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Request
 
+from server.lifecycle import Lifecycle
 from server.service import ClipRow, Service
 
 
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+async def _lifecycle(request: Request) -> Lifecycle:
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    return lifecycle
 
 
 async def _timings(request: Request) -> dict[str, float]:
@@ -23,6 +29,7 @@ async def _timings(request: Request) -> dict[str, float]:
 
 # `async`: FastAPI would call a plain function in a thread.
 ServiceDep = Annotated[Service, Depends(_service)]
+LifecycleDep = Annotated[Lifecycle, Depends(_lifecycle)]
 # Seconds by stage, which the middleware writes into the Server-Timing header.
 TimingsDep = Annotated[dict[str, float], Depends(_timings)]
 

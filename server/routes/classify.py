@@ -7,6 +7,7 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from server.metrics import stage
 from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
@@ -26,11 +27,17 @@ router = APIRouter()
 )
 async def classify(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
     """Classify each clip."""
-    async with read_inputs(request, ClassifyOptions, service) as inputs:
-        served = service.models.resolve(inputs.options.model, "classify")
+    async with (
+        read_inputs(request, ClassifyOptions, service) as inputs,
+        service.models.lease(inputs.options.model, "classify") as served,
+    ):
+        request.state.model = served.engine.name
         task = Classify(served.engine.manifest, inputs.options)
-        rows = await service.run(served, task.outputs, inputs.sources, timings, windowed=task.windowed)
-        body = await service.offload(partial(render, served.engine.name, task, rows))
+        rows = await service.run(
+            served, task.outputs, inputs.sources, timings, deadline=inputs.deadline, windowed=task.windowed
+        )
+        with stage(timings, "postprocess"):
+            body = await service.offload(partial(render, served.engine.name, task, rows))
     return Response(body, media_type=JSON)
 
 

@@ -14,13 +14,16 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in {
         400: "The audio or the body cannot be used, or the model does not serve the task",
+        401: "The server has keys, and the request none of them; see WWW-Authenticate",
+        403: "The key does not open this",
         404: "No such model",
         408: "The body did not arrive in time",
         413: "Too many bytes, seconds or clips",
         415: "Content type is not read",
         422: "Invalid option",
-        429: "The queue is full; see Retry-After",
+        429: "The queue or the memory is full; see Retry-After",
         503: "The model is not ready; see Retry-After",
+        507: "The server cannot store the uploaded files",
     }.items()
 }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
 from server.errors import NotAcceptableError, OptionError
+from server.metrics import stage
 from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
@@ -39,15 +40,25 @@ async def encode(request: Request, service: ServiceDep, timings: TimingsDep) -> 
     The other two than JSON have the number of windows of each clip in the header X-Windows.
     """
     media = negotiate(request.headers.get("accept", "*/*"))
-    async with read_inputs(request, EncodeOptions, service) as inputs:
+    async with (
+        read_inputs(request, EncodeOptions, service) as inputs,
+        service.models.lease(inputs.options.model, "encode") as served,
+    ):
+        request.state.model = served.engine.name
         options = inputs.options
         check_media(media, options, len(inputs.sources))
-        served = service.models.resolve(options.model, "encode")
         task = Encode(served.engine.manifest, options)
         rows = await service.run(
-            served, task.outputs, inputs.sources, timings, windowed=task.windowed, reduce=task.reduce
+            served,
+            task.outputs,
+            inputs.sources,
+            timings,
+            deadline=inputs.deadline,
+            windowed=task.windowed,
+            reduce=task.reduce,
         )
-        body = await service.offload(partial(render, media, served.engine.name, task, options, rows))
+        with stage(timings, "postprocess"):
+            body = await service.offload(partial(render, media, served.engine.name, task, options, rows))
     windows = {} if media == JSON else {"X-Windows": ",".join(str(len(clip.windows)) for clip in rows)}
     return Response(body, media_type=media, headers=windows)
 

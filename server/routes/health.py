@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from server.routes.answers import ServiceDep
+from server.routes.answers import LifecycleDep, ServiceDep
 from server.schemas.answers import Health
 
 router = APIRouter()
@@ -18,13 +18,16 @@ async def live() -> dict[str, str]:
 
 @router.get(
     "/health/ready",
-    summary="Whether every model is served",
-    responses={503: {"model": Health, "description": "A model is loading, or failed"}},
+    summary="Whether requests are served",
+    responses={503: {"model": Health, "description": "A model is loading or failed, or the server is shutting down"}},
 )
-async def ready(service: ServiceDep, response: Response) -> Health:
-    """Answer 200 when every model is loaded and verified, else 503 with the state of each."""
-    is_ready = service.models.ready
-    response.status_code = 200 if is_ready else 503
-    return Health(
-        status="ready" if is_ready else "not_ready", models={model.name: model.state for model in service.models}
-    )
+async def ready(service: ServiceDep, lifecycle: LifecycleDep, response: Response) -> Health:
+    """Answer 200 when every model that was there at the start is verified, or was unloaded on purpose; else 503.
+
+    It is not ready any more as soon as the server shuts down. What is loaded later is not waited for.
+    """
+    models = {model.name: model.state for model in service.models}
+    if service.models.ready and not lifecycle.is_ending:
+        return Health(status="ready", models=models)
+    response.status_code = 503
+    return Health(status="shutting_down" if lifecycle.is_ending else "not_ready", models=models)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from server.audio.decoders import Source
 from server.errors import (
     AudioMissingError,
     Base64InvalidError,
@@ -26,11 +28,14 @@ from server.errors import (
     FieldUnknownError,
     MediaTypeError,
     OptionError,
+    StorageFullError,
     TooManyClipsError,
 )
 from server.schemas.options import Options
-from server.service import Service, Source
+from server.service import Service
 from server.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 Fields = dict[str, Any]
@@ -78,6 +83,9 @@ async def _read(request: Request, service: Service) -> AsyncIterator[_Read]:
             form = await request.form()
         except HTTPException as error:
             raise BodyInvalidError(f"the multipart body cannot be read: {error.detail}") from None
+        except OSError as error:  # files of more than 1 MB are written to the disk
+            logger.error("an upload cannot be written to the folder for temporary files: %s", error)
+            raise StorageFullError("the server cannot store the uploaded files") from None
         try:
             yield _from_form(form)
         finally:

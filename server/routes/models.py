@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{name}."""
+"""GET /v1/models and /v1/models/{name}; POST /v1/models/{name}/load and /v1/models/{name}/unload."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import get_args
 from fastapi import APIRouter
 
 from engines.manifest import Manifest, Task
-from server.models import Model
+from server.model import Model
 from server.routes.answers import ServiceDep
 from server.routes.documentation import ERRORS
 from server.schemas.answers import GenerationItem, ModelItem, ModelList
@@ -31,10 +31,47 @@ async def get_model(name: str, service: ServiceDep) -> ModelItem:
     return describe(service.models.find(name), service)
 
 
+@router.post(
+    "/v1/models/{name}/load",
+    summary="Load a model, or its newest version",
+    response_model_exclude_unset=True,
+    responses={404: ERRORS[404], 422: {**ERRORS[422], "description": "The engine is not what it must be"}},
+)
+async def load_model(name: str, service: ServiceDep) -> ModelItem:
+    """Look into the models folder, and serve the newest version of what is called `name` there; answer when it is.
+
+    It takes the place of what is served only once it is verified, and no request fails: those that came before are
+    finished by the engine that they began with. Where it does not reproduce its golden clips, or is not complete, what
+    is served is served on. Nothing is done where the newest version is served already.
+    """
+    return describe(await service.models.load(name), service)
+
+
+@router.post(
+    "/v1/models/{name}/unload",
+    summary="Unload a model",
+    response_model_exclude_unset=True,
+    responses={404: ERRORS[404]},
+)
+async def unload_model(name: str, service: ServiceDep) -> ModelItem:
+    """Serve the model no more; answer when what was admitted is finished and its memory is given back.
+
+    It stays in the list, and the default of its tasks: requests for it are refused with 503 until it is loaded again.
+    """
+    return describe(await service.models.unload(name), service)
+
+
 def describe(model: Model, service: Service) -> ModelItem:
     """Return what a client needs to know of `model`."""
     default_for = [task for task in get_args(Task) if service.models.default_for(task) == model.name]
-    item = ModelItem(id=model.name, object="model", state=model.state, error=model.error, default_for=default_for)
+    item = ModelItem(
+        id=model.name,
+        object="model",
+        version=model.version,
+        state=model.state,
+        error=model.error,
+        default_for=default_for,
+    )
     if model.engine is None:
         return item
     manifest = model.engine.manifest
@@ -46,13 +83,16 @@ def describe(model: Model, service: Service) -> ModelItem:
             "revision": manifest.checkpoint.revision,
             "license": manifest.checkpoint.license,
             "parameters": manifest.parameters,
+            "file_bytes": model.served.file_bytes if model.served else 0,
+            "calibration": model.served.calibration if model.served else None,
             "sample_rate": manifest.sample_rate,
             "min_seconds": manifest.seconds[0],
             "max_seconds": manifest.seconds[1],
             "hidden_size": manifest.hidden_size,
             "hidden_states": list(manifest.hidden_states),
             "parity": {
-                graph: {check.output: check.error for check in checks} for graph, checks in model.engine.checks.items()
+                graph: {check.output: check.error for check in checks}
+                for graph, checks in model.engine.checks.copy().items()
             },
         }
     )

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from server.decoding.ctc import Transcript
+from server.metrics import stage
 from server.routes.answers import ServiceDep, TimingsDep, to_json
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
@@ -32,20 +33,24 @@ Item = dict[str, Any]
 )
 async def transcribe(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
     """Transcribe each clip."""
-    async with read_inputs(request, TranscribeOptions, service) as inputs:
+    async with (
+        read_inputs(request, TranscribeOptions, service) as inputs,
+        service.models.lease(inputs.options.model, "transcribe") as served,
+    ):
+        request.state.model = served.engine.name
         options = inputs.options
-        served = service.models.resolve(options.model, "transcribe")
         manifest = served.engine.manifest
         if manifest.generation and served.text:
             writing = Write(manifest.generation, served.text, options, service.settings)
-            texts = await service.generate(served, writing.plan, inputs.sources, timings)
+            texts = await service.generate(served, writing.plan, inputs.sources, timings, deadline=inputs.deadline)
             make = partial(written, options, writing, texts)
         else:
             task = Transcribe(manifest, options)
-            rows = await service.run(served, task.outputs, inputs.sources, timings)
+            rows = await service.run(served, task.outputs, inputs.sources, timings, deadline=inputs.deadline)
             make = partial(labelled, task, rows)
         as_text = options.response_format == "text"
-        body = await service.offload(partial(render, as_text, served.engine.name, make))
+        with stage(timings, "postprocess"):
+            body = await service.offload(partial(render, as_text, served.engine.name, make))
     return Response(body, media_type=TEXT if as_text else JSON)
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
+from server.calibration import Calibration
+
 WindowCount = Annotated[PositiveInt, Field(description="Into how many windows the clip was cut; 1 if it was not.")]
 
 
@@ -114,13 +116,22 @@ class GenerationItem(BaseModel):
     beams: int
 
 
+State = Annotated[
+    Literal["loading", "ready", "failed", "unloading", "unloaded"],
+    Field(description="A model that is replaced is ready all the time; unloading: what was admitted is finished."),
+]
+
+
 class ModelItem(BaseModel):
-    """A model. Where engine.json is not valid, only `id`, `object`, `state`, `error` and `default_for` are there."""
+    """A model. Where engine.json is not valid, only what is required is there."""
 
     id: str
     object: Literal["model"]
-    state: Literal["loading", "ready", "failed"]
-    error: Annotated[str | None, Field(description="Why it failed to load.")]
+    version: Annotated[str | None, Field(description="The folder of the version; null where there are no versions.")]
+    state: State
+    error: Annotated[
+        str | None, Field(description="Why it failed to load; of a ready model, why what was to replace it did.")
+    ]
     default_for: Annotated[list[str], Field(description="Tasks for which it is the default.")]
     tasks: list[str] | None = None
     family: str | None = None
@@ -128,6 +139,10 @@ class ModelItem(BaseModel):
     revision: str | None = None
     license: str | None = None
     parameters: int | None = None
+    file_bytes: Annotated[int | None, Field(description="Size of the files that are loaded; 0 if none is.")] = None
+    calibration: Annotated[
+        Calibration | None, Field(description="How it is run on this host; null if it is not served.")
+    ] = None
     sample_rate: Annotated[int | None, Field(description="In Hz; audio of other rates is resampled.")] = None
     min_seconds: float | None = None
     max_seconds: float | None = None
@@ -158,8 +173,8 @@ class ModelList(BaseModel):
 class Health(BaseModel):
     """Answer of GET /health/ready."""
 
-    status: Literal["ready", "not_ready"]
-    models: Annotated[dict[str, Literal["loading", "ready", "failed"]], Field(description="State by model.")]
+    status: Literal["ready", "not_ready", "shutting_down"]
+    models: dict[str, State]
 
 
 class ErrorDetail(BaseModel):

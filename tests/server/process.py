@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,19 +72,31 @@ class Server:
 
 @contextmanager
 def serving(
-    models: Path, *, wait: bool = True, defaults: Mapping[str, str] | None = None, **settings: float
+    models: Path,
+    *,
+    wait: bool = True,
+    defaults: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "sonant.cli"),
+    port: int | None = None,
+    **settings: float | str,
 ) -> Iterator[Server]:
     """Run `sonant serve` with `settings` in its environment, on a free port; `wait`: until it is ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "sonant.cli", "serve", f"--models={models}", f"--port={port}", "--threads=1"]
+    port = port or free_port()
+    command = [sys.executable, *program, "serve", f"--models={models}", f"--port={port}", "--threads=1"]
     command += [f"--default={task}={name}" for task, name in (defaults or {}).items()]
-    environment = os.environ | {f"SONANT_{name.upper()}": str(value) for name, value in settings.items()}
+    # A calibration would measure while nothing is asked; one that the user has would change what is tested.
+    environment = (
+        os.environ
+        | {"SONANT_CALIBRATE": "off"}
+        | {f"SONANT_{name.upper()}": str(value) for name, value in settings.items()}
+    )
     with (
         tempfile.TemporaryFile() as log,
+        tempfile.TemporaryDirectory() as cache,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(
+            command, env={"SONANT_CACHE": cache} | environment, stdout=log, stderr=subprocess.STDOUT
+        ) as process,
     ):
         server = Server(process, client, port, log)
         try:
@@ -93,6 +105,13 @@ def serving(
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def noise(seconds: float, rate: int = 16_000, seed: int = 0) -> NDArray[np.float32]:

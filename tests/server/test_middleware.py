@@ -2,6 +2,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import BodyTimeoutError, BodyTooLargeError
+from server.errors import BodyTimeoutError, BodyTooLargeError, MemoryFullError
 from server.middleware import BodyGuard, RequestContext
 from tests.server.process import serving
 
@@ -166,3 +167,63 @@ def test_a_slow_client_of_the_real_server(models: Any) -> None:
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"body_timeout" in answer
         assert server.client.get("/health/ready").status_code == 200
+
+
+def test_every_answer_has_an_id_and_timings(tmp_path: Path) -> None:
+    with serving(tmp_path, wait=False, max_body_bytes=100) as server:
+        client = server.client
+        answers = {
+            200: client.get("/health/live"),
+            307: client.get("/"),
+            400: client.post("/v1/encode", content=b"x"),
+            404: client.get("/nowhere"),
+            405: client.get("/v1/encode"),
+            413: client.post("/v1/encode", content=bytes(101)),
+            415: client.post("/v1/encode", content=b"x", headers={"Content-Type": "text/plain"}),
+            422: client.post("/v1/encode?pooling=odd", content=b"x"),
+        }
+        for status, answer in answers.items():
+            assert answer.status_code == status
+            assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])
+            assert re.search(r"total;dur=\d", answer.headers["Server-Timing"])
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert client.get("/nowhere", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"] == "mine"
+
+
+def test_the_answer_to_a_large_body_is_not_lost(tmp_path: Path) -> None:
+    """A connection that is closed with unread bytes is reset, and the client may not see why."""
+    with serving(tmp_path, wait=False, max_body_bytes=100) as server:
+        for _ in range(5):
+            assert server.client.post("/v1/encode", content=bytes(20_000_000)).status_code == 413
+
+
+def test_a_body_that_does_not_fit_beside_the_others_is_429() -> None:
+    reading = asyncio.Event()
+
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        reading.set()
+        await asyncio.sleep(60)
+
+    async def run(headers: dict[str, str], app: ASGIApp) -> list[Message]:
+        holding = asyncio.create_task(call(guard_of(wait), arriving(b"1234567"), CHUNKED))
+        await reading.wait()
+        try:
+            return await call(guard_of(app), arriving(b"1234"), headers)
+        finally:
+            holding.cancel()
+            await asyncio.wait([holding])
+            assert (await call(guard_of(read_all), arriving(b"1234"), headers))[1]["body"] == b"4"
+
+    def guard_of(app: ASGIApp) -> BodyGuard:
+        guard._app = app
+        return guard
+
+    guard = BodyGuard(read_all, max_bytes=10, timeout=5, max_bytes_in_flight=10)
+    sent = asyncio.run(run({"content-length": "4"}, PlainTextResponse("never")))
+    assert sent[0]["status"] == 429
+    assert headers_of(sent)[b"retry-after"] == b"1"
+    assert b"memory_full" in sent[1]["body"]
+    reading = asyncio.Event()
+    with pytest.raises(MemoryFullError):  # which the application turns into an answer
+        asyncio.run(run(CHUNKED, read_all))

@@ -12,10 +12,17 @@ import pytest
 from engines.batch import Clip, Row
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
-from server.errors import AudioTooLongError, AudioUndecodableError, EngineFailedError
-from server.models import Served
+from server.audio.decoders import Source
+from server.errors import (
+    AudioTooLongError,
+    AudioUndecodableError,
+    EngineFailedError,
+    MemoryFullError,
+    RequestTooLargeError,
+)
+from server.model import Served
 from server.scheduling.scheduler import Limits, Scheduler
-from server.service import Service, Source
+from server.service import Service
 from server.settings import Settings
 from tests.server.process import noise, wav
 from tests.server.scheduling.fakes import FakeEngine
@@ -27,6 +34,7 @@ RATE = 16_000
 class FakeWithManifest(FakeEngine):
     """What the service asks of an engine; its only output is the mean of the clip."""
 
+    name = "fake"
     manifest = manifest()
 
 
@@ -174,3 +182,45 @@ def test_a_request_that_is_cancelled_while_it_decodes_leaves_nothing(
 def test_the_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(EngineNotFoundError):
         Service(Settings(models=tmp_path / "nowhere"))
+
+
+def test_decoded_audio_is_held_until_the_engine_has_run_it(tmp_path: Path, engine: FakeWithManifest) -> None:
+    service = Service(Settings(models=tmp_path, decoded_bytes=4 * 3 * RATE))
+
+    async def run() -> None:
+        target = served(engine)
+        engine.gate.clear()
+        first = asyncio.create_task(service.run(target, ["a"], [source(2, 0.1)], {}))
+        while not engine.calls:  # noqa: ASYNC110  # they come from another thread
+            await asyncio.sleep(0.001)
+        with pytest.raises(MemoryFullError):
+            await service.run(target, ["a"], [source(2, 0.1)], {})
+        engine.gate.set()
+        await first
+        with pytest.raises(RequestTooLargeError):
+            await service.run(target, ["a"], [source(2, 0.1, index) for index in range(2)], {})
+        assert len(await service.run(target, ["a"], [source(2, 0.1)], {})) == 1
+        await target.scheduler.close()
+
+    asyncio.run(run())
+
+
+def test_a_request_that_fails_or_is_cancelled_gives_its_memory_back(tmp_path: Path, engine: FakeWithManifest) -> None:
+    service = Service(Settings(models=tmp_path, decoded_bytes=4 * 3 * RATE))
+
+    async def run() -> None:
+        target = served(engine)
+        for _ in range(3):
+            with pytest.raises(AudioUndecodableError):
+                await service.run(target, ["a"], [source(2, 0.1), Source(None, lambda: b"bad")], {})
+        engine.gate.clear()
+        request = asyncio.create_task(service.run(target, ["a"], [source(2, 0.1)], {}))
+        while not engine.calls:  # noqa: ASYNC110  # they come from another thread
+            await asyncio.sleep(0.001)
+        request.cancel()
+        await asyncio.wait([request])
+        engine.gate.set()
+        assert len(await service.run(target, ["a"], [source(2, 0.1)], {})) == 1
+        await target.scheduler.close()
+
+    asyncio.run(run())

@@ -37,3 +37,8 @@ def test_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_impossible_values_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings.model_validate({name: value})
+
+
+def test_a_body_must_fit_into_what_all_may_hold() -> None:
+    with pytest.raises(ValueError, match="body_bytes_in_flight must be at least max_body_bytes"):
+        Settings(max_body_bytes=100, body_bytes_in_flight=99)

@@ -65,7 +65,6 @@ def test_the_table_fits_into_80_columns(capsys: pytest.CaptureFixture[str], monk
         (("export", "x", "--max-seconds", "0"), "--max-seconds: '0'"),
         (("export", "x", "--max-seconds", "long"), "--max-seconds: 'long'"),
         (("verify", "x", "--threads", "-1"), "argument --threads: '-1' is not a number of threads"),
-        (("serve", "--threads", "two"), "argument --threads: 'two' is not a number of threads"),
     ],
 )
 def test_wrong_usage_is_said(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,5 +92,5 @@ def test_errors_are_one_line_with_a_status(arguments: tuple[str, ...], message: 
 def test_help_names_every_command() -> None:
     done = sonant("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("export", "verify", "serve"))
+    assert all(command in done.stdout for command in ("export", "verify", "serve", "key"))
     assert sonant().returncode == 2

@@ -1,4 +1,4 @@
-"""Every bad input that issue 2 lists, against the real process; Server.error() checks that it still answers."""
+"""Every kind of bad input, against the real process; Server.error() checks that it still answers."""
 
 import base64
 import struct

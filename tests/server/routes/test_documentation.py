@@ -17,7 +17,7 @@ def test_openapi_documents_the_bodies(server: Server, task: str, schema: type[Op
     assert set(content["multipart/form-data"]["schema"]["properties"]) == {"file", *names}
     assert set(content["application/json"]["schema"]["properties"]) == {"input", *names}
     assert {parameter["name"] for parameter in operation["parameters"]} == names
-    assert {"200", "400", "413", "422", "429", "503"} <= set(operation["responses"])
+    assert {"200", "400", "401", "403", "413", "422", "429", "503"} <= set(operation["responses"])
 
 
 def test_the_values_of_an_option_are_listed(server: Server) -> None:

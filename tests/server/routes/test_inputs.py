@@ -1,10 +1,12 @@
 import base64
+import resource
+import time
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.server.process import Server
+from tests.server.process import Server, noise, wav
 
 OPTIONS: dict[str, Any] = {"model": "tiny-ctc", "pooling": "mean", "layer": 1, "normalize": True}
 AUDIO = {"Content-Type": "audio/wav"}
@@ -77,3 +79,30 @@ def test_every_answer_has_an_id_and_a_timing(server: Server, speech: bytes) -> N
         response = server.client.get(path, headers={"X-Request-Id": "two words"})
         assert len(response.headers["X-Request-Id"]) == 32
         assert response.headers["Server-Timing"].startswith("total;dur=")
+
+
+def test_a_request_that_is_not_done_in_time_is_504_and_its_clips_are_dropped(server: Server) -> None:
+    part = ("file", ("long.wav", wav(noise(20), subtype="PCM_16")))
+    started = time.monotonic()
+    response = server.client.post("/v1/encode?pooling=mean&timeout=0.05", files=[part] * 16)
+    assert server.error(response) == (504, "deadline_exceeded", "timeout")
+    assert response.json()["error"]["type"] == "timeout_error"
+    assert time.monotonic() - started < 10  # at most the clip that ran, and the reading of the body
+    assert answer(server.client.post("/v1/encode?pooling=mean&timeout=60", files=[part]))
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "soon", "601"])
+def test_a_timeout_that_cannot_be(server: Server, speech: bytes, timeout: str) -> None:
+    response = server.client.post(f"/v1/encode?timeout={timeout}", content=speech, headers=AUDIO)
+    assert server.error(response) == (422, "option_invalid", "timeout")
+
+
+def test_an_upload_that_cannot_be_stored(server: Server) -> None:
+    limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1 << 20, limits[1]))  # in place of a full disk
+    try:
+        refused = server.client.post("/v1/encode", files={"file": wav(noise(20), subtype="FLOAT")})  # 1.28 MB
+        assert server.error(refused) == (507, "storage_full", None)
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
+    answer(server.client.post("/v1/encode?pooling=mean", files={"file": wav(noise(20), subtype="FLOAT")}))

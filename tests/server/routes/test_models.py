@@ -1,8 +1,9 @@
+import shutil
 from pathlib import Path
 
 from engines.manifest import Manifest
-from server.schemas.answers import ModelList
-from tests.server.process import Server
+from server.schemas.answers import ModelItem, ModelList
+from tests.server.process import Server, noise, serving, wav
 
 
 def test_the_list(server: Server, models: Path) -> None:
@@ -14,7 +15,9 @@ def test_the_list(server: Server, models: Path) -> None:
     for name, item in by_id.items():
         manifest = Manifest.read(models / name)
         assert item["state"] == "ready"
-        assert item["error"] is None
+        assert (item["error"], item["version"]) == (None, None)
+        assert item["file_bytes"] > 0
+        assert item["calibration"]["threads"] == 1
         assert item["tasks"] == list(manifest.tasks)
         assert item["sample_rate"] == manifest.sample_rate
         assert item["hidden_states"] == list(manifest.hidden_states)
@@ -32,3 +35,53 @@ def test_one(server: Server) -> None:
     [item] = [one for one in server.client.get("/v1/models").json()["data"] if one["id"] == "tiny-ctc"]
     assert server.client.get("/v1/models/tiny-ctc").json() == item
     assert server.error(server.client.get("/v1/models/nobody")) == (404, "model_not_found", "model")
+
+
+def test_to_load_and_unload(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "tiny-base", tmp_path / "first")
+    with serving(tmp_path) as server:
+
+        def change(name: str, what: str) -> ModelItem:
+            response = server.client.post(f"/v1/models/{name}/{what}")
+            assert response.status_code == 200, response.text
+            item = ModelItem.model_validate(response.json())
+            assert ModelItem.model_validate(server.client.get(f"/v1/models/{name}").json()) == item
+            return item
+
+        def encode(name: str) -> tuple[int, str | None]:
+            response = server.client.post(f"/v1/encode?pooling=mean&model={name}", content=wav(noise(1)))
+            return response.status_code, response.json().get("error", {}).get("code")
+
+        assert encode("second") == (404, "model_not_found")
+        assert server.error(server.client.post("/v1/models/second/load")) == (404, "model_not_found", "model")
+        assert server.error(server.client.post("/v1/models/second/unload")) == (404, "model_not_found", "model")
+        assert server.error(server.client.post("/v1/models/..%2Ffirst/load"))[0] == 404
+        (tmp_path / "second").mkdir()
+        (shutil.copytree(models / "tiny-base", tmp_path / ".2")).rename(tmp_path / "second" / "2")
+        second = change("second", "load")
+        assert (second.state, second.version, second.default_for) == ("ready", "2", [])
+        assert encode("second") == (200, None)
+        assert encode("") == (200, None)  # the one that was alone at the start is still the default
+
+        first = change("first", "unload")
+        assert (first.state, first.file_bytes, first.calibration, first.default_for) == (
+            "unloaded",
+            0,
+            None,
+            ["encode"],
+        )
+        assert encode("first") == encode("") == (503, "model_not_ready")
+        assert change("first", "unload") == first
+        assert server.client.get("/health/ready").json() == {
+            "status": "ready",
+            "models": {"first": "unloaded", "second": "ready"},
+        }
+        assert change("first", "load").state == "ready"
+        assert change("first", "load").state == "ready"
+        assert encode("first") == (200, None)
+
+        (tmp_path / "second" / "2").rename(tmp_path / "second" / "1")
+        (shutil.copytree(models / "tiny-base", tmp_path / ".2")).rename(tmp_path / "second" / "2")
+        (tmp_path / "second" / "2" / "golden.safetensors").write_bytes(b"")
+        assert server.error(server.client.post("/v1/models/second/load")) == (422, "model_load_failed", "model")
+        assert encode("second") == (200, None)

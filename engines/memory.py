@@ -1,0 +1,66 @@
+"""How many rows of a batch there is memory for: a row takes more than in proportion to its length."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+
+from engines import host
+from engines.runtimes import cuda
+
+# Of what is free, one batch may take so much: other engines run batches at the same time, and clips are decoded.
+SHARE = 0.25
+# What is free is asked for at most once in so many seconds: it takes a millisecond or two, and batches are formed more
+# often than that.
+REFRESH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class RowMemory:
+    """What a row of a batch takes beside the weights, in bytes: proportional to its seconds, and to their square."""
+
+    bytes_per_second: float
+    bytes_per_square_second: float
+
+    def of(self, seconds: float) -> float:
+        """Return the bytes of a row."""
+        return self.bytes_per_second * seconds + self.bytes_per_square_second * seconds**2
+
+
+# Where nothing was measured: twice what an encoder of 94 million parameters takes on a CPU, 13 MiB per second and, with
+# 12 heads, 50 frames per second and two arrays of attention weights in fp32, 0.23 MiB per second squared.
+UNMEASURED = RowMemory(26 * 2**20, 0.5 * 2**20)
+
+
+class Memory:
+    """The memory that one batch may take; safe to share between threads."""
+
+    def __init__(self, limit: int = 0) -> None:
+        """`limit` is in bytes; 0: a quarter of what is free."""
+        self.row = UNMEASURED
+        self._limit = limit
+        self._on_device: int | None = None  # free on a GPU when the weights were there
+        self._free: float | None = None
+        self._asked = -REFRESH_SECONDS
+
+    def loaded(self, device: str) -> None:
+        """Say that a session was loaded. A GPU is asked now: what its arena takes later is free for the next batch."""
+        if device == "cuda":
+            self._on_device = cuda.free_memory()
+
+    def rows(self, seconds: float) -> int:
+        """Return how many rows of this length there is memory for; a large number where nobody knows."""
+        limit = self._limit or self._share()
+        need = self.row.of(seconds)
+        return sys.maxsize if limit is None or need <= 0 else int(limit / need)
+
+    def _share(self) -> float | None:
+        if self._on_device is not None:
+            return SHARE * self._on_device
+        now = time.monotonic()
+        if now - self._asked >= REFRESH_SECONDS:
+            free = host.free_memory()
+            self._free = None if free is None else SHARE * free
+            self._asked = now
+        return self._free

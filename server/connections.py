@@ -1,0 +1,158 @@
+"""Connections: how long a client may take for the head of a request and for reading an answer, and how many there are.
+
+uvicorn itself closes a connection that is idle between two requests, and nothing else: one that sends a head byte by
+byte, or does not read its answer, would be kept for ever. The time of a body is the concern of server.middleware.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.errors import (
+    ApiError,
+    HeadTimeoutError,
+    HeadTooLargeError,
+    RequestError,
+    TooManyConnectionsError,
+    envelope,
+)
+from server.settings import Settings
+
+# What is sent besides the body: the request line, headers, and the frames of chunks. Proxies send some kilobytes;
+# others limit it to between 8 (nginx, Apache) and 64 KiB (h11).
+MAX_HEAD_BYTES = 64 * 1024
+RETRY_SECONDS = 1
+
+
+def guarded(settings: Settings) -> type[Connection]:
+    """Return the protocol that uvicorn is to make for each connection."""
+
+    class Guarded(Connection):
+        header_timeout = settings.header_timeout
+        send_timeout = settings.send_timeout
+        max_connections = settings.max_connections
+
+    return Guarded
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that ends when its client stalls."""
+
+    header_timeout: float  # seconds from the first byte of a head, or from the connection, to the end of the head
+    send_timeout: float  # seconds in which the client reads nothing of what waits for it
+    max_connections: int
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
+    _in_body = False
+    _body_bytes = 0
+    _other_bytes = 0  # of the request besides its body
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin to wait for a request; refuse to, where there are connections enough."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            message = f"there are {self.max_connections} connections, as many as are taken"
+            self._refuse(TooManyConnectionsError(message, retry_after=RETRY_SECONDS))
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        self._stop_head_timer()
+        self._stop_send_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, as long as the head stays within its bounds."""
+        if not self._in_body and self._head_timer is None:
+            self._await_head()
+        self._other_bytes += len(data)  # the parser tells what of it was body
+        super().data_received(data)
+        if self._other_bytes > MAX_HEAD_BYTES + self._body_bytes and not self.transport.is_closing():
+            self._refuse(HeadTooLargeError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        """Take note of a new request; what came before it in the same bytes is not counted."""
+        self._body_bytes = self._other_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Take note that the head is there."""
+        self._in_body = True
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take note of what is not head."""
+        self._body_bytes += len(body)
+        self._other_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take note that what follows is the next head."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to watch whether the client reads."""
+        super().pause_writing()
+        self._watch_sending()
+
+    def resume_writing(self) -> None:
+        """Watch no longer: it does."""
+        super().resume_writing()
+        self._stop_send_timer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is idle; one that holds the rest of an answer closes only when that is read."""
+        super().timeout_keep_alive_handler()
+        if self.transport.get_write_buffer_size():
+            self._watch_sending()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(RequestError(msg))
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.header_timeout, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._await_head()  # the beginning of the next request, while the answer to this one is made
+        elif not self.transport.is_closing():
+            self._refuse(HeadTimeoutError(f"the head of the request did not arrive within {self.header_timeout:g} s"))
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _watch_sending(self) -> None:
+        self._stop_send_timer()
+        left = self.transport.get_write_buffer_size()
+        self._send_timer = self.loop.call_later(self.send_timeout, self._check_sending, left)
+
+    def _check_sending(self, left_before: int) -> None:
+        if self.transport.get_write_buffer_size() < left_before:
+            self._watch_sending()
+        else:
+            self.transport.abort()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer before there is a request, and close."""
+        response = envelope(error)
+        headers = [*response.raw_headers, (b"connection", b"close")]
+        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.transport.close()

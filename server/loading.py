@@ -1,0 +1,120 @@
+"""Engines on their way into memory, with all that serves them, and out again; away from the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from engines import repository
+from engines.engine import Engine
+from engines.manifest import Generation
+from engines.runtimes import RuntimeOptions
+from server.calibration import Calibration
+from server.calibration.background import Calibrator
+from server.decoding.text import TextDecoder
+from server.model import Served
+from server.scheduling.scheduler import Limits, Scheduler
+from server.settings import Settings
+from server.tasks.transcribe import default_search
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+OnHung = Callable[[str, float], None]
+
+
+class Loader:
+    """Makes engines ready to be served as the operator has set, and as was measured on this host."""
+
+    def __init__(self, settings: Settings, on_hung: OnHung | None = None) -> None:
+        self._settings = settings
+        self._on_hung = on_hung
+        self._options = RuntimeOptions(settings.device, settings.threads, settings.batch_bytes)
+        self._calibrator = Calibrator(settings)
+        # An engine that loads takes the time and the memory of many requests: one at a time.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+
+    def read(self, name: str, folder: Path) -> Engine:
+        """Read engine.json of `folder`. Raises EngineError."""
+        return Engine(folder, name, options=self._options)
+
+    async def load(self, engine: Engine) -> Served:
+        """Load and verify `engine`. Raises EngineError, or whatever else goes wrong; then nothing of it is left."""
+        generation = engine.manifest.generation
+        files = await self._in_thread(partial(repository.state_of_files, engine))
+        text = await self._in_thread(partial(TextDecoder, engine.folder, generation)) if generation else None
+        calibration = await self._in_thread(partial(self._calibrator.find, engine))
+        engine.tune(calibration.threads, calibration.row)
+        file_bytes = await self._in_thread(partial(repository.load, engine))
+        if generation:
+            tell_limits(engine.name, generation, self._settings)
+        limits = self._limits(calibration)
+        scheduler = Scheduler(engine.name, engine, engine.manifest.sample_rate, limits, self._on_hung)
+        return Served(engine, scheduler, text, calibration, file_bytes, files)
+
+    async def unload(self, served: Served) -> None:
+        """Finish what was admitted, then give the memory back."""
+        await served.close()
+        # Not in the thread that loads: another engine may take long.
+        await asyncio.to_thread(repository.unload, served.engine)
+
+    async def calibrate(self, serving: Callable[[], Iterable[Served]], idle: Callable[[], bool]) -> None:
+        """Measure what was not measured on this host yet, whenever the server is `idle()`; until cancelled."""
+
+        def apply(engine: Engine, calibration: Calibration) -> None:
+            for served in serving():
+                if served.engine is engine:
+                    live = calibration.live(served.calibration) if served.calibration else calibration
+                    served.calibration = live
+                    engine.tune(live.threads, live.row)
+                    served.scheduler.tune(self._limits(live))
+
+        leased = _leased(serving())
+
+        def quiet() -> bool:
+            """Whether the server is idle, and was so since this was asked before: a request may be short."""
+            nonlocal leased
+            before, leased = leased, _leased(serving())
+            return idle() and leased == before
+
+        await self._calibrator.run(lambda: [served.engine for served in serving()], quiet, apply)
+
+    def close(self) -> None:
+        """Load nothing more; what loads cannot be interrupted."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _limits(self, calibration: Calibration) -> Limits:
+        settings = self._settings
+        return Limits(
+            settings.queue_seconds,
+            calibration.batch_seconds,
+            settings.max_padding,
+            settings.live_beams,
+            workers=calibration.workers,
+            watchdog_seconds=settings.watchdog_seconds,
+            fixed_seconds=calibration.fixed_seconds,
+            seconds_per_second=calibration.seconds_per_second,
+        )
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+
+def _leased(serving: Iterable[Served]) -> int:
+    return sum(served.leased for served in serving)
+
+
+def tell_limits(name: str, generation: Generation, settings: Settings) -> None:
+    """Log what the checkpoint asks for beyond the operator's limits."""
+    asked, served = generation.search, default_search(generation, settings)
+    for what, theirs, ours in (
+        ("tokens", asked.max_length - 1, served.max_length - 1),
+        ("beams", asked.num_beams, served.num_beams),
+    ):
+        if ours < theirs:
+            logger.warning("model %s: by default up to %d %s, not the checkpoint's %d", name, ours, what, theirs)

@@ -1,0 +1,154 @@
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.server.process import Server, noise, serving, wav
+
+NAME = "hubert-intent-english"
+CONNECTIONS = 8
+HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+# Long enough for a loaded machine; the server is told to wait for a second.
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = tmp_path_factory.mktemp("models")
+    (models / NAME).symlink_to(Path(__file__).parents[2] / "demo" / "engines" / NAME)
+    with serving(models, header_timeout=1, send_timeout=1, max_connections=CONNECTIONS, calibrate="off") as running:
+        yield running
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return all that comes until the server closes the connection."""
+    connection.settimeout(PATIENCE_SECONDS)
+    received = b""
+    try:
+        while part := connection.recv(1 << 16):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def code(received: bytes) -> tuple[int, str]:
+    """Return the status and the code of an error."""
+    found = re.match(rb'HTTP/1.1 (\d+) .*"code":"(\w+)"', received, re.DOTALL)
+    assert found, received
+    return int(found[1]), found[2].decode()
+
+
+def drip(connection: socket.socket, data: Callable[[int], bytes]) -> None:
+    """Send `data` bit by bit until the server has had enough."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    connection.settimeout(0.05)
+    count = 0
+    while time.monotonic() < end:
+        try:
+            connection.sendall(data(count))
+            if connection.recv(1, socket.MSG_PEEK) is not None:
+                return
+        except TimeoutError:
+            count += 1
+        except OSError:
+            return
+    raise AssertionError("the server waits for ever")
+
+
+@pytest.mark.parametrize(
+    ("before", "piece"),
+    [
+        (b"", b""),
+        (b"", b"\r\n"),
+        (HEAD, b"a: b\r\n"),
+        (HEAD + b"\r\n" + HEAD, b"a: b\r\n"),
+    ],
+    ids=["nothing", "line breaks", "headers without end", "in a second request"],
+)
+def test_a_head_that_takes_too_long(server: Server, before: bytes, piece: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(before)
+        if before.startswith(HEAD + b"\r\n"):
+            answer = b""
+            while b'"live"' not in answer:
+                part = connection.recv(1 << 16)
+                assert part, answer
+                answer += part
+        drip(connection, lambda count: piece)
+        received = read_all(connection)
+    assert code(received) == (408, "head_timeout")
+    assert server.client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["headers", "trailers"])
+def test_a_head_that_is_too_large(server: Server, chunked: bool) -> None:
+    with server.connect() as connection:
+        start = b"POST /v1/encode HTTP/1.1\r\nHost: x\r\n"
+        connection.sendall(start + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" if chunked else start)
+        try:
+            for _ in range(1024):  # a megabyte
+                connection.sendall(b"a" * 1024)
+        except OSError:
+            pass
+        received = read_all(connection)
+    assert not received or code(received) == (431, "head_too_large")  # nothing, where the reset came before it
+    assert server.peak_kib < 1024 * 1024
+
+
+def test_a_large_body_is_no_head(server: Server) -> None:
+    data = wav(noise(10))
+    assert len(data) > 512 * 1024
+    response = server.client.post(f"/v1/encode?model={NAME}&pooling=mean", content=data)
+    assert response.status_code == 200
+    parts = (data[at : at + 16] for at in range(0, 200 * 1024, 16))  # with as much besides as in them, or nearly
+    response = server.client.post(f"/v1/encode?model={NAME}&pooling=mean", content=parts)
+    assert response.status_code == 200
+
+
+def test_what_is_not_http(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"rubbish\r\n\r\n")
+        assert code(read_all(connection)) == (400, "request_invalid")
+
+
+def test_more_connections_than_are_taken(server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):  # the client has one or none
+            stack.enter_context(server.connect())
+        with server.connect() as connection:
+            assert code(read_all(connection)) == (503, "too_many_connections")
+    server.wait_for("/health/ready")
+
+
+def test_a_client_that_does_not_read_its_answer(server: Server) -> None:
+    data = wav(noise(19))
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        head = f"POST /v1/encode?model={NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        request = head + data
+        connection.settimeout(PATIENCE_SECONDS)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012
+            for _ in range(100):  # answers of some 400 kB each, more than the system keeps for a connection
+                connection.sendall(request)
+    assert server.client.get("/health/ready").status_code == 200
+
+
+def test_a_client_that_reads_slowly_gets_all_of_it(server: Server) -> None:
+    data = wav(noise(19))
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        head = f"POST /v1/encode?model={NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        connection.sendall(head + data)
+        received = connection.recv(1 << 16)
+        length = int(re.search(rb"(?i)content-length: (\d+)", received)[1])  # type: ignore[index]
+        size = received.index(b"\r\n\r\n") + 4 + length
+        end = time.monotonic() + 2.0  # twice the time that it may read nothing
+        while len(received) < size:
+            received += connection.recv(size - len(received) if time.monotonic() > end else 2048)
+            time.sleep(0.01 if time.monotonic() < end else 0)
+    assert received.endswith(b"}")

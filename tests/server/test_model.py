@@ -1,0 +1,77 @@
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from prometheus_client import REGISTRY
+
+from engines.verify import Check
+from server.model import Model, Served
+from server.scheduling.scheduler import Scheduler
+from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip, outcomes, values
+
+
+def engine(**errors: float) -> Any:
+    checks = {"fp32": [Check("fp32", output, error, error, 1.0) for output, error in errors.items()]}
+    return SimpleNamespace(checks=checks, manifest=SimpleNamespace(tasks=("encode",)))
+
+
+def served(**errors: float) -> Served:
+    return Served(engine(**errors), cast(Scheduler, None), file_bytes=100)
+
+
+def state_of(name: str) -> list[str]:
+    states = ("loading", "ready", "failed", "unloading", "unloaded")
+    labels = [{"model": name, "state": state} for state in states]
+    return [each["state"] for each in labels if REGISTRY.get_sample_value("sonant_model_state", each) == 1]
+
+
+def error_of(name: str, output: str) -> float | None:
+    labels = {"model": name, "graph": "fp32", "output": output}
+    return REGISTRY.get_sample_value("sonant_model_verification_error", labels)
+
+
+def test_a_life_and_its_metrics() -> None:
+    model = Model("life")
+    assert (model.state, model.tasks, state_of("life")) == ("loading", (), ["loading"])
+
+    first, second = served(pooled=1e-6, logits=2e-6), served(pooled=3e-6)
+    assert model.serve(first, "1") is None
+    assert (model.state, model.version, model.tasks, state_of("life")) == ("ready", "1", ("encode",), ["ready"])
+    assert (error_of("life", "pooled"), error_of("life", "logits")) == (1e-6, 2e-6)
+    assert REGISTRY.get_sample_value("sonant_model_file_bytes", {"model": "life"}) == 100
+
+    model.fail("version 2 is broken")
+    assert (model.state, model.error, model.served) == ("ready", "version 2 is broken", first)
+
+    assert model.serve(second, "3") is first
+    assert (model.error, model.version) == (None, "3")
+    assert (error_of("life", "pooled"), error_of("life", "logits")) == (3e-6, None)
+
+    assert model.withdraw() is second
+    assert (model.state, model.served, error_of("life", "pooled")) == ("unloading", None, None)
+    assert REGISTRY.get_sample_value("sonant_model_file_bytes", {"model": "life"}) == 0
+    assert model.withdraw() is None
+    assert state_of("life") == ["unloaded"]
+
+    model.begin(engine(), "4")
+    assert model.state == "loading"
+    model.fail("broken")
+    assert (model.state, model.error, state_of("life")) == ("failed", "broken", ["failed"])
+
+
+def test_its_queue_is_closed_when_the_last_lease_ends_and_what_was_asked_is_finished() -> None:
+    async def run() -> None:
+        fake = FakeEngine()
+        one = Served(cast(Any, fake), Scheduler("leased", fake, RATE, LIMITS))
+        with one.lease():
+            with one.lease():
+                closing = asyncio.create_task(one.close())
+                jobs = one.scheduler.submit([clip(1, 3.0)], ["a"])  # also after it was to be closed
+                assert values(await outcomes(jobs)) == [3.0]
+                assert not closing.done()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not closing.done()
+        await closing
+
+    asyncio.run(asyncio.wait_for(run(), 20))
