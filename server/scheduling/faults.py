@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter
 
-from engines.errors import EngineError, OutOfMemoryError
+from engines.errors import EngineError
 from server.errors import ApiError, EngineFailedError, EngineMemoryError, ModelNotReadyError
 from server.scheduling.batches import Batch, halves
 from server.scheduling.jobs import AnyJob
@@ -33,13 +33,13 @@ class Faults:
 
     def retry(self, batch: Sequence[AnyJob], error: Exception, *, is_sole: bool) -> None:
         """Settle what cannot succeed, and put back the rest by halves; `is_sole`: there was never another clip."""
-        if isinstance(error, OutOfMemoryError):
+        if isinstance(error, MemoryError):
             FAILED.labels(self._model, "out_of_memory").inc()
             self._shrink(batch)
         else:
             FAILED.labels(self._model, "raised").inc()
         logger.error("model %s: the engine failed on a batch of %d clips", self._model, len(batch), exc_info=error)
-        broken = isinstance(error, EngineError) and not isinstance(error, OutOfMemoryError)  # whatever the clip
+        broken = isinstance(error, EngineError) and not isinstance(error, MemoryError)  # whatever the clip
         if broken or is_sole:
             self.settle(batch, error)
         else:
@@ -64,7 +64,7 @@ class Faults:
 
 
 def _meaning(error: Exception) -> ApiError:
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, MemoryError):
         return EngineMemoryError("the engine has not enough memory for this clip")
     if isinstance(error, EngineError):  # a graph that is loaded at its first use, and cannot be
         return ModelNotReadyError("the model cannot compute these outputs; see the server's log")
