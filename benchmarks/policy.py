@@ -19,7 +19,7 @@ from benchmarks.records.policy import Policy, PolicyCell
 from benchmarks.virtual import Backlog, FakeEngine, Loop, Ran, run, scheduling_in
 from server.scheduling.batches import Batch, Room, form_batch
 from server.scheduling.jobs import JobT
-from server.scheduling.scheduler import Limits
+from server.scheduling.limits import Limits
 from server.settings import Settings
 
 # About what an encoder of base size costs on a GPU: launching its kernels, and 1 ms for a second of audio.
@@ -33,7 +33,7 @@ def fifo(waiting: Sequence[JobT], room: Room) -> list[JobT]:
     """Take the oldest in their order until the next would exceed the budget."""
     taken, batch = [waiting[0]], Batch.of(waiting[:1])
     for job in waiting[1:]:
-        batch = batch.with_(job)
+        batch.add(job)
         if batch.padded > room.padded_samples:
             break
         taken.append(job)

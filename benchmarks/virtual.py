@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from engines.batch import Clip, Row
 from server.scheduling import scheduler as scheduling
-from server.scheduling.scheduler import Graph, Limits, Scheduler
+from server.scheduling.engine import Graph
+from server.scheduling.limits import Limits
+from server.scheduling.scheduler import Scheduler
 
 T = TypeVar("T")
 RATE = 100  # samples a second: the scheduler asks for the number of them only
@@ -81,6 +83,18 @@ class FakeEngine:
         """Return a number that limits nothing."""
         return 1_000_000
 
+    def needs_load(self, outputs: Iterable[str]) -> bool:
+        """Return that it is loaded."""
+        return False
+
+    def load_for(self, outputs: Iterable[str]) -> NoReturn:
+        """Not of this engine."""
+        raise NotImplementedError
+
+    def recheck(self) -> bool:
+        """Return that it works."""
+        return True
+
     def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
         """Take note of the batch."""
         self.ran.append(Ran(tuple(len(clip) / RATE for clip in clips), tuple(int(clip[0]) for clip in clips)))
@@ -110,7 +124,7 @@ def scheduling_in(loop: Loop, engine: FakeEngine, form_batch: Callable[..., Any]
 
         def close(self) -> None: ...
 
-        async def call(self, function: Callable[[], T], *_: object) -> T:
+        async def watched(self, function: Callable[[], T], *_: object) -> T:
             result = function()
             await asyncio.sleep(engine.seconds)
             return result

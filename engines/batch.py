@@ -39,11 +39,12 @@ def pad(clips: Sequence[Clip], padding: float = 0.0) -> tuple[NDArray[np.float32
     """Return `clips` as one waveform [batch, samples] with their lengths [batch]. Raises OutOfMemoryError."""
     lengths = np.array([clip.shape[0] for clip in clips], np.int64)
     try:
-        waveform = np.full((len(clips), int(lengths.max())), padding, np.float32)
+        waveform = np.empty((len(clips), int(lengths.max())), np.float32)
     except MemoryError as error:
         raise OutOfMemoryError(f"not enough memory for the waveforms of a batch: {error}") from None
     for padded, clip in zip(waveform, clips, strict=True):
         padded[: clip.shape[0]] = clip
+        padded[clip.shape[0] :] = padding
     return waveform, lengths
 
 

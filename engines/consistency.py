@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from engines.parts import EMBEDDINGS, HIDDEN_STATES, LOGITS
+from engines.parts import HIDDEN_STATES, LOGITS
 
 if TYPE_CHECKING:
     from engines.manifest import Manifest
@@ -139,11 +139,10 @@ def _tasks(manifest: Manifest) -> Iterator[str]:
         yield "the task transcribe needs either ctc or generation"
     if "classify" in manifest.tasks and manifest.classification is None:
         yield "the task classify needs classification"
-    sources = {"encode": EMBEDDINGS, "classify": LOGITS} | ({"transcribe": LOGITS} if manifest.ctc else {})
     names = {output.name for output in manifest.outputs}
-    for task in manifest.tasks:
-        if task in sources and sources[task] not in names:
-            yield f"the task {task} needs the output {sources[task]}"
+    for task, output in manifest.task_outputs.items():
+        if output not in names:
+            yield f"the task {task} needs the output {output}"
 
 
 def _logits(manifest: Manifest) -> Iterator[str]:

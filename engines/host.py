@@ -6,6 +6,7 @@ admin-guide/cgroup-v1, scheduler/sched-bwc. A limit may stand at any level above
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -35,6 +36,16 @@ def free_memory() -> int | None:
     """Return how many bytes of that are left, with what the system can take from its caches; None if nobody knows."""
     groups = (max(0, limit - used) for limit, used in _memory_groups())
     return min([*_meminfo("MemAvailable"), *groups], default=None)
+
+
+def trim() -> None:
+    """Have the C library give back what it keeps for later: a little after loading, most of an engine after unloading.
+
+    It would hide what is taken next from who measures that.
+    """
+    of_glibc = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if of_glibc is not None:
+        of_glibc(0)
 
 
 def processor() -> str:

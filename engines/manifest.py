@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 from engines.consistency import problems
 from engines.errors import EngineInvalidError, EngineNotFoundError, EngineVersionError
 from engines.parts import (
+    EMBEDDINGS,
     HIDDEN_STATES,
     LOGITS,
     TOKENS,
@@ -99,6 +100,14 @@ class Manifest(Part):
             if output.name == name:
                 return output
         raise KeyError(name)
+
+    @property
+    def task_outputs(self) -> dict[Task, str]:
+        """The output that the results of each task are made of; those that a decoder writes are made of none."""
+        sources: dict[Task, str] = {"encode": EMBEDDINGS, "classify": LOGITS}
+        if self.ctc:
+            sources["transcribe"] = LOGITS
+        return {task: sources[task] for task in self.tasks if task in sources}
 
     @property
     def hidden_states(self) -> tuple[int, ...]:

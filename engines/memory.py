@@ -40,14 +40,21 @@ class Memory:
         """`limit` is in bytes; 0: a quarter of what is free."""
         self.row = UNMEASURED
         self._limit = limit
-        self._on_device: int | None = None  # free on a GPU when the weights were there
+        self._on_device: int | None = None  # free on a GPU when the first weights were there, less those of later
         self._free: float | None = None
         self._asked = -REFRESH_SECONDS
 
-    def loaded(self, device: str) -> None:
-        """Say that a session was loaded. A GPU is asked now: what its arena takes later is free for the next batch."""
-        if device == "cuda":
+    def loaded(self, device: str, weights: int) -> None:
+        """Say that a session with so many bytes of weights was loaded.
+
+        A GPU is asked the first time only: what its arena takes later is free for the next batch.
+        """
+        if device != "cuda":
+            return
+        if self._on_device is None:
             self._on_device = cuda.free_memory()
+        else:
+            self._on_device = max(0, self._on_device - weights)
 
     def rows(self, seconds: float) -> int:
         """Return how many rows of this length there is memory for; a large number where nobody knows."""
@@ -61,6 +68,7 @@ class Memory:
         now = time.monotonic()
         if now - self._asked >= REFRESH_SECONDS:
             free = host.free_memory()
-            self._free = None if free is None else SHARE * free
+            if free is not None:  # else, without a descriptor to ask with, what was said last holds
+                self._free = SHARE * free
             self._asked = now
         return self._free

@@ -7,9 +7,9 @@ computes would change, and a file that is cut short ends the process. To delete 
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 
+from engines import host
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
 from engines.manifest import MANIFEST_NAME
@@ -55,14 +55,12 @@ def load(engine: Engine) -> int:
     try:
         for graph in graphs:
             engine.load(graph)
-        return sum(
-            (engine.folder / file).stat().st_size for file in {file for graph in graphs for file in graph.sha256}
-        )
+        return engine.file_bytes(graphs)
     except BaseException:
         engine.close()
         raise
     finally:
-        _give_back_memory()
+        host.trim()
 
 
 def state_of_files(engine: Engine) -> FileStates:
@@ -84,11 +82,4 @@ def _state(file: Path) -> tuple[int, ...] | None:
 def unload(engine: Engine) -> None:
     """Give the memory of `engine`, which nobody uses any more, back to the system."""
     engine.close()
-    _give_back_memory()
-
-
-def _give_back_memory() -> None:
-    """Have the C library return what it keeps for later: a little after loading, most of an engine after unloading."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # there is one in glibc only
-    if trim is not None:
-        trim(0)
+    host.trim()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class Check:
         return self.alone <= self.bound and self.batch <= self.bound
 
 
+@dataclass(frozen=True)
+class Replay:
+    """What came of the golden clips in one graph."""
+
+    checks: list[Check]
+    seconds_per_second: float  # of the fastest run, by the audio in it
+
+
 def error(result: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
     """Return max |result - reference| / max |reference|, absolute where |reference| stays below 1e-3.
 
@@ -74,17 +83,30 @@ def proved(checks: Sequence[Check]) -> bool:
 
 
 def replay(
-    session: Session, folder: Path, manifest: Manifest, graph: Graph, start: Session | None = None
-) -> list[Check]:
-    """Run the golden clips through `session`, each alone and all as one batch with NaN beyond their lengths.
+    session: Session,
+    folder: Path,
+    manifest: Manifest,
+    graph: Graph,
+    golden: Sequence[Reference],
+    start: Session | None = None,
+) -> Replay:
+    """Run the `golden` clips through `session`, each alone and all as one batch with NaN beyond their lengths.
 
     A step graph is led through the golden texts, over what `start`, the session of the start graph, computes. Raises
     EngineInvalidError where the graph has other inputs and outputs than engine.json says, or fails, OutOfMemoryError
     where the host is short of memory.
     """
     check_interface(session, folder / graph.file, manifest, graph)
-    golden = read_golden(folder, manifest)
-    run = _runner(session, manifest, graph, start)
+    runner = _runner(session, manifest, graph, start)
+    speeds: list[float] = []
+
+    def run(golden: Sequence[Reference], padding: float) -> list[Row]:
+        begun = time.perf_counter()
+        rows = runner(golden, padding)
+        samples = sum(clip.shape[0] for clip, _ in golden)
+        speeds.append((time.perf_counter() - begun) * manifest.sample_rate / samples)
+        return rows
+
     try:
         alone = [run([each], 0.0)[0] for each in golden]
         batch = alone if graph.max_rows == 1 else run(golden, float("nan"))
@@ -99,10 +121,11 @@ def replay(
         kept = TEXT_LOGITS if graph.role == "step" else output
         return max(error(row[output], truth[kept]) for row, (_, truth) in zip(rows, golden, strict=True))
 
-    return [
+    checks = [
         Check(graph.name, output, worst(alone, output), worst(batch, output), bound(graph, output))
         for output in manifest.proved(graph)
     ]
+    return Replay(checks, min(speeds))
 
 
 def _runner(session: Session, manifest: Manifest, graph: Graph, start: Session | None) -> Run:

@@ -12,7 +12,7 @@ from engines.digest import sha256
 from engines.generation import start_outputs
 from engines.manifest import LOGITS, Graph, Manifest, Output, Role
 from engines.runtimes import RuntimeOptions, Session
-from engines.verify import Check, bound, proved, replay
+from engines.verify import Check, bound, proved, read_golden, replay
 from export import parity, trace
 from export.errors import ParityError
 from export.exportable import Decoder, Exportable
@@ -96,7 +96,7 @@ def check(folder: Path, manifest: Manifest, graph: Graph, exportable: Exportable
         if graph.role == "step":
             start = load(folder, next(each for each in manifest.graphs if each.role == "start"))
         parity.check_text(session, start, decoder, clips)
-    checks = replay(session, folder, manifest, graph, start)
+    checks = replay(session, folder, manifest, graph, read_golden(folder, manifest), start).checks
     measured = graph.model_copy(update={"errors": {check.output: check.error for check in checks}})
     checks = [replace(check, bound=bound(measured, check.output)) for check in checks]
     if not proved(checks):

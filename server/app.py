@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,15 +18,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
 from server import logs
-from server.connections import guarded
 from server.errors import INVALID_REQUEST, ApiError, OptionError, envelope, error_response
-from server.lifecycle import Admission, Lifecycle
-from server.middleware import BodyGuard, RequestContext
-from server.process import Process, leave
+from server.http.admission import Admission
+from server.http.body import BodyGuard
+from server.http.connection import guarded
+from server.http.keys import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, DOCUMENTED, Authentication, warn_if_open
+from server.http.request import RequestContext
+from server.process import Lifecycle, Process, leave
 from server.routes import classify, encode, health, metrics, models, transcribe
-from server.security import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, DOCUMENTED, Authentication, warn_if_open
 from server.service import Service
-from server.settings import Settings
+from server.settings import Settings, passed_over
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -80,6 +84,8 @@ def run(settings: Settings) -> None:
     """Serve until a signal, then finish what was admitted and end the process. Raises as create_app does."""
     logs.configure(settings.log_format, settings.log_level)
     warn_if_open(settings)
+    if names := passed_over():
+        logger.info("these variables are about a service, and no settings: %s", ", ".join(names))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the process takes over
     app = create_app(settings)
     config = uvicorn.Config(
@@ -91,6 +97,8 @@ def run(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     process = Process(config, app.state.lifecycle, settings.shutdown_seconds)
     try:

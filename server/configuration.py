@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
-from server.settings import Settings, variable
+from server.settings import Settings, variable, variables
 
 # Not settings: where settings come from.
 SOURCES = {"config"}
@@ -45,7 +45,7 @@ def load(flags: Mapping[str, Any]) -> Settings:
 def flag(name: str) -> str:
     """Return the flag of the setting `name`: in the singular where it is repeated."""
     if is_table(Settings.model_fields[name]) or is_list(Settings.model_fields[name]):
-        name = name.removesuffix("s")
+        name = name.removesuffix("ies") + "y" if name.endswith("ies") else name.removesuffix("s")
     return "--" + name.replace("_", "-")
 
 
@@ -125,8 +125,7 @@ def _source(name: str, flags: Mapping[str, Any]) -> str:
     """Return what the value of `name` came from, as the operator calls it."""
     if name in flags:
         return flag(name) if name in Settings.model_fields else name
-    environment = {key.upper() for key in os.environ}
-    if variable(name) in environment:
+    if variable(name) in {key.upper() for key in variables()}:
         return variable(name)
     return f"{flags.get('config') or os.environ.get(variable('config'))}: {name}"
 

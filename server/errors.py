@@ -19,6 +19,7 @@ ApiError                                500 server_error           internal_erro
 |  |- HeadTimeoutError                  408                        head_timeout
 |  |- BodyTooLargeError                 413                        body_too_large
 |  |- TooManyClipsError                 413                        too_many_clips
+|  |- TooManyFieldsError                413                        too_many_fields
 |  |- RequestTooLargeError              413                        request_too_large
 |  |- MediaTypeError                    415                        media_type_not_supported
 |  |- HeadTooLargeError                 431                        head_too_large
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from starlette.responses import JSONResponse
 
 INVALID_REQUEST = "invalid_request_error"
+# What a message repeats of a client's word: enough to recognise it, whatever the client sends.
+QUOTED_CHARACTERS = 100
 
 
 class ApiError(Exception):
@@ -65,7 +68,7 @@ class ApiError(Exception):
     def __init__(self, message: str, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = param if param is None else _cut(param)
         self.retry_after = retry_after
 
 
@@ -193,8 +196,15 @@ class TooManyClipsError(RequestError):
     code = "too_many_clips"
 
 
+class TooManyFieldsError(RequestError):
+    """The request has too many fields, or values in them."""
+
+    status = 413
+    code = "too_many_fields"
+
+
 class RequestTooLargeError(RequestError):
-    """What the request holds is more than all requests together may."""
+    """What the request holds, or its answer would, is more than all requests together may."""
 
     status = 413
     code = "request_too_large"
@@ -351,6 +361,15 @@ class StorageFullError(ApiError):
 
     status = 507
     code = "storage_full"
+
+
+def quoted(word: str) -> str:
+    """Return what a message says where it repeats `word` of a client: in quotes, and no more than its beginning."""
+    return repr(_cut(word))
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= QUOTED_CHARACTERS else word[:QUOTED_CHARACTERS] + "..."
 
 
 def envelope(error: ApiError) -> JSONResponse:

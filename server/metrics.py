@@ -1,4 +1,4 @@
-"""Metrics of requests, and what the metrics of all modules share. Each module declares its own beside what it measures.
+"""What the metrics of all modules share. Each module declares its own beside what it measures.
 
 Names follow Prometheus: prefix `sonant_`, base units (`_seconds`, `_bytes`), `_total` on counters only. The values of a
 label are ours or the operator's, never a client's: a client cannot make series.
@@ -11,11 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
-from typing import get_args
 
-from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
-
-from engines.manifest import Task
+from prometheus_client import Info, disable_created_metrics
 
 # A second series for each, with the time at which it began: Prometheus finds restarts without it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -30,34 +27,7 @@ COUNT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 # What a label says where there is nothing to say, such as the model of a request that named one that is not there.
 NONE = "none"
-# The status of a request that nobody was left to answer, as nginx has it.
-CLIENT_LEFT = 499
-
-REQUESTS = Counter(
-    "sonant_requests_total",
-    f"Requests that ended, by status; {CLIENT_LEFT}: the client left before the answer.",
-    ["task", "model", "status"],
-)
-IN_PROGRESS = Gauge("sonant_requests_in_progress", "Requests that are being received, waited for or answered.")
-# Refusals take a millisecond: they would hide how long the answers take.
-REQUEST_SECONDS = Histogram(
-    "sonant_request_duration_seconds",
-    "From the head of a task's request to the head of its answer, of those that succeeded.",
-    ["task", "model"],
-    buckets=SECONDS_BUCKETS,
-)
-STAGE_SECONDS = Histogram(
-    "sonant_stage_duration_seconds",
-    "The stages of the tasks' requests that succeeded: decode, queue, inference, postprocess.",
-    ["stage", "model"],
-    buckets=SECONDS_BUCKETS,
-)
-RECEIVED_BYTES = Counter("sonant_received_bytes_total", "Bytes of the bodies of requests.", ["task"])
-RECEIVED_AUDIO = Counter("sonant_received_audio_seconds_total", "Audio that was decoded, by its duration.", ["model"])
 BUILD = Info("sonant_build", "Versions of what serves.")
-
-# The task of each path that has one.
-TASKS = {f"/v1/{task}": task for task in get_args(Task)}
 
 
 @contextmanager

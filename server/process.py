@@ -1,4 +1,4 @@
-"""The process: signals, the time that it has to end, and its exit status."""
+"""The process: signals, what it still owes an answer, the time that it has to end, and its exit status."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
-
-from server.lifecycle import Lifecycle
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +27,27 @@ HUNG_SECONDS = 3.0
 # sending those answers, closing the application.
 LAST_SHARE, LAST_SECONDS = 1 / 8, 1.0
 POLL_SECONDS = 0.05
+
+
+class Lifecycle:
+    """Whether the process is about to end, and the requests that it finishes before."""
+
+    def __init__(self) -> None:
+        self.is_ending = False
+        self.is_over = False  # what is not answered by now will not be
+        self.admitted: set[asyncio.Task[object]] = set()
+        # Told the model whose engine does not come back from a call, and the seconds; the process sets it.
+        self.on_hung: Callable[[str, float], None] = lambda name, seconds: None
+
+    def end(self) -> None:
+        """Admit no more requests. Safe to call from a signal's handler."""
+        self.is_ending = True
+
+    def cut_off(self) -> None:
+        """Have the requests that are left answered 503."""
+        self.is_over = True
+        for task in self.admitted:
+            task.cancel()
 
 
 class Process(uvicorn.Server):

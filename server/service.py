@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from engines.batch import Clip, Row
 from server.audio.decode import Bounds
 from server.audio.decoders import Decoders, Source, ThreadDecoders
@@ -18,14 +20,15 @@ from server.audio.processes import ProcessDecoders
 from server.decoding.search import Hypothesis, Plan
 from server.errors import ApiError, RequestError
 from server.memory import Hold, Memory
-from server.metrics import RECEIVED_AUDIO
-from server.model import Served
-from server.models import Models
+from server.models.model import Served
+from server.models.table import Models
 from server.scheduling.jobs import AnyJob, BatchJob, Job, Result, Timed, TimedT
 from server.settings import Settings
 from server.windows import Window, cut
 
 T = TypeVar("T")
+
+RECEIVED_AUDIO = Counter("sonant_received_audio_seconds_total", "Audio that was decoded, by its duration.", ["model"])
 
 
 @dataclass(frozen=True)

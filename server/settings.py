@@ -5,12 +5,22 @@ The string under a setting is its description wherever one is shown: `--help`, `
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -24,10 +34,24 @@ from engines.manifest import Task
 from engines.runtimes import Device
 
 PREFIX = "SONANT_"
+# Kubernetes tells each pod of the services around it in variables: those of a service that is called sonant look as if
+# they were ours. SONANT_PORT is one, or the port to listen on: the value tells.
+SERVICE_VARIABLE = re.compile(PREFIX + r"(.+_)?(SERVICE_(HOST|PORT(_.*)?)|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
+SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 # The name of a key stands in log lines. A key itself is refused here: only its hash belongs into a configuration.
 KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _check_network(text: str) -> str:
+    """Return `text` if it is an address, a network or *; uvicorn would take anything else for the name of a socket."""
+    if text != "*":
+        ipaddress.ip_network(text)
+    return text
+
+
+Network = Annotated[str, AfterValidator(_check_network)]
 
 
 def default_cache() -> Path:
@@ -70,6 +94,8 @@ class Settings(BaseSettings):
     """Keys for everything, also to load and unload models; without keys of any kind, that is open on loopback only."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the server from a browser, such as https://app.example.org; * is any."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For says who the client is, such as 10.0.0.0/8; * is all."""
 
     log_format: Literal["auto", "text", "json"] = "auto"
     """Lines to read, or one JSON object per line; auto: text where standard error is a terminal."""
@@ -155,7 +181,7 @@ class Settings(BaseSettings):
     def _refuse_unknown_variables(cls, values: Any) -> Any:
         # pydantic-settings reads the variables that it knows and passes over a misspelt one in silence.
         known = [variable(name) for name in cls.model_fields]
-        unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+        unknown = sorted(name for name in variables() if name.upper() not in known)
         if unknown:
             raise ValueError(
                 f"unknown settings in the environment: {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
@@ -164,6 +190,11 @@ class Settings(BaseSettings):
 
 
 class _Environment(EnvSettingsSource):
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the variable's value, unless the variable is about a service."""
+        value, key, is_complex = super().get_field_value(field, field_name)
+        return None if _is_of_a_service(variable(field_name), str(value)) else value, key, is_complex
+
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Parse the JSON of a table or list; raises ValueError with the variable's name."""
         try:
@@ -175,6 +206,23 @@ class _Environment(EnvSettingsSource):
 def variable(name: str) -> str:
     """Return the environment variable of the setting `name`."""
     return PREFIX + name.upper()
+
+
+def variables() -> list[str]:
+    """Return the variables of the environment that are meant for us."""
+    ours = (name for name in os.environ if name.upper().startswith(PREFIX))
+    return [name for name in ours if not _is_of_a_service(name, os.environ[name])]
+
+
+def passed_over() -> list[str]:
+    """Return the variables of the environment that begin as ours, but are about a service."""
+    return sorted(name for name, value in os.environ.items() if _is_of_a_service(name, value))
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    name = name.upper()
+    address = name.startswith(PREFIX) and name.endswith("PORT") and SERVICE_ADDRESS.match(value)
+    return bool(address or SERVICE_VARIABLE.fullmatch(name))
 
 
 def read_file(path: str | Path) -> dict[str, Any]:

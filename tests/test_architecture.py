@@ -107,6 +107,7 @@ def test_every_module_has_its_test_module() -> None:
         **{f"export/usm/{name}.py": "export/test_usm.py" for name in USM},
         **{f"server/audio/{name}.py": "server/audio/test_processes.py" for name in ("child", "parent", "protocol")},
         "server/routes/answers.py": "server/routes/test_encode.py",
+        "server/scheduling/engine.py": "server/scheduling/test_scheduler.py",
         "server/schemas/answers.py": "server/routes/test_documentation.py",
         "server/schemas/options.py": "server/routes/test_documentation.py",
         **{f"sonant/commands/{name}.py": "sonant/test_cli.py" for name in ("export", "parsing", "verify")},

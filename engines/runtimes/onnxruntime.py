@@ -104,11 +104,14 @@ class OnnxValue:
 
     def numpy(self) -> NDArray[Any]:
         """Return the array: on a CPU a view, from a GPU a copy."""
-        return self.value.numpy()  # type: ignore[no-any-return]
+        with _allocating("a copy of what a decoder keeps"):
+            return self.value.numpy()  # type: ignore[no-any-return]
 
     def select(self, rows: NDArray[np.int64], frames: int) -> OnnxValue:
         """Return [rows, :, :frames]: ONNX Runtime has no such operation outside of a graph, so numpy does it."""
-        return _placed(self.numpy()[rows, :, :frames], self.value.device_name())
+        with _allocating("what the clips that are left keep"):
+            kept = self.numpy()[rows, :, :frames]
+        return _placed(kept, self.value.device_name())
 
 
 def _placed(array: NDArray[np.generic], device: str) -> OnnxValue:

@@ -23,7 +23,7 @@ class Calibration:
     """How to run an engine on this host.
 
     While `workers` batches run at a time, each takes fixed_seconds + seconds_per_second x its padded seconds of audio,
-    longest x count; both are 0 where nothing was measured.
+    longest x count; both are 0 where nothing was measured. With a decoder that is what it takes to begin.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -36,6 +36,9 @@ class Calibration:
     bytes_per_second: Finite  # of memory for a row of a batch: so much for each second of it,
     bytes_per_square_second: Finite  # and so much for the square of its seconds
     measured: str | None = None  # when, UTC, ISO 8601; None: these are defaults
+    # Beams, of all clips that are written about at a time, with which a step costs each the least, but for little; None
+    # without a decoder, and where nothing was measured.
+    live_beams: PositiveInt | None = None
 
     @classmethod
     def default(cls) -> Calibration:
@@ -71,4 +74,5 @@ class Calibration:
         if not self.measured:
             return said
         fixed, each = self.fixed_seconds * 1e3, self.seconds_per_second * 1e3
-        return f"{said}, which takes {fixed:.1f} ms and {each:.2f} ms per second"
+        said = f"{said}, which takes {fixed:.1f} ms and {each:.2f} ms per second"
+        return f"{said}; {self.live_beams} beams at a time" if self.live_beams else said

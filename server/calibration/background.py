@@ -9,14 +9,14 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterable
 from typing import cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from pydantic import ValidationError
 
 from engines import host
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.runtimes import RuntimeOptions
+from engines.runtimes import RuntimeOptions, cuda
 from server.calibration import Calibration
 from server.calibration.cache import Cache, Entry, Key, key_of
 from server.settings import Settings
@@ -25,14 +25,22 @@ logger = logging.getLogger(__name__)
 
 # How often it is looked whether the server is idle: by then a request has hardly begun to be run.
 LOOK_SECONDS = 0.1
-# No request for so long, and a measurement begins.
+# No request for so long, and a measurement begins; after each that a request has interrupted, twice as long.
 QUIET_SECONDS = 5.0
+# After so many none begins any more: the last has waited for ten minutes of quiet, which a server that is never idle
+# for long does not have.
+TRIES = 8
 # What a measurement is told to take. The less, the likelier that no request comes meanwhile.
 MEASURE_SECONDS = 30.0
 # After which it is taken to hang: one round of a very large engine on a slow host may take minutes.
 LONGEST_SECONDS = 1800.0
 # Free memory, in sizes of the engine's files, for its second copy with what loading and batches take beside.
 COPIES = 4.0
+# On a GPU beside that: the CUDA context of another process with its libraries, half a GiB, and as much to spare.
+CONTEXT_BYTES = 2**30
+# Where this process finds its modules, the measuring one finds the same: `-m` would look into the working directory
+# first.
+PROGRAM = "import sys; sys.path[:] = {path!r}; from sonant.cli import main; sys.exit(main())"
 
 Idle = Callable[[], bool]
 Apply = Callable[[Engine, Calibration], None]
@@ -46,6 +54,7 @@ class Calibrator:
         self._options = RuntimeOptions(settings.device, settings.threads)
         self._cache = Cache(settings.cache)
         self._settled: WeakSet[Engine] = WeakSet()  # have a calibration, or cannot have one
+        self._interruptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
     def find(self, engine: Engine) -> Calibration:
         """Return how `engine` is to be run, as measured or else by default, with what the operator has set; log it.
@@ -72,19 +81,30 @@ class Calibrator:
         if self._settings.calibrate == "off":
             return
         while True:
-            await _quiet(idle)
-            engine = next((engine for engine in serving() if engine not in self._settled), None)
-            if engine is not None:
+            engine = self._next(serving)
+            if engine is None:
+                await asyncio.sleep(QUIET_SECONDS)
+                continue
+            await _quiet(idle, QUIET_SECONDS * 2 ** self._interrupted(engine))
+            if engine is self._next(serving):  # else it was unloaded meanwhile
                 await self._calibrate(engine, idle, apply)
+
+    def _next(self, serving: Callable[[], Iterable[Engine]]) -> Engine | None:
+        """Return the engine that was interrupted least of those that are not settled."""
+        unsettled = (engine for engine in serving() if engine not in self._settled)
+        return min(unsettled, key=self._interrupted, default=None)
+
+    def _interrupted(self, engine: Engine) -> int:
+        return self._interruptions.get(engine, 0)
 
     async def _calibrate(self, engine: Engine, idle: Idle, apply: Apply) -> None:
         """Measure `engine` unless a request comes; whatever else comes of it, it is not tried again."""
         try:
             key = await asyncio.to_thread(key_of, engine, self._options, self._settings.workers)
-            _check_memory(engine)
+            await asyncio.to_thread(_check_memory, engine)
             entry = await self._measure(engine, key, idle)
             if entry is None:
-                logger.info("model %s: not calibrated yet, requests came", engine.name)
+                self._interrupt(engine)
                 return
             self._settled.add(engine)
             calibration = entry.calibration.overridden(self._settings)
@@ -99,10 +119,23 @@ class Calibrator:
         except OSError as error:
             logger.warning("model %s: its calibration cannot be kept: %s", engine.name, error)
 
+    def _interrupt(self, engine: Engine) -> None:
+        """Say that a request came while `engine` was measured."""
+        self._interruptions[engine] = self._interrupted(engine) + 1
+        logger.info("model %s: not calibrated yet, requests came", engine.name)
+        if self._interrupted(engine) == TRIES:
+            self._settled.add(engine)
+            logger.warning(
+                "model %s: not calibrated, there are always requests; run `sonant calibrate %s` before the next start",
+                engine.name,
+                engine.folder,
+            )
+
     async def _measure(self, engine: Engine, key: Key, idle: Idle) -> Entry | None:
         """Measure in another process; None if a request comes before it is done. Raises RuntimeError, OSError."""
         logger.info("model %s: calibrating while there are no requests", engine.name)
-        command = [sys.executable, "-m", "sonant.cli", "calibrate", str(engine.folder), "--attached"]
+        command = [sys.executable, "-I", "-c", PROGRAM.format(path=sys.path)]
+        command += ["calibrate", str(engine.folder), "--attached"]
         command += [f"--device={self._settings.device}", f"--threads={self._settings.threads}"]
         command += [f"--workers={self._settings.workers}", f"--seconds={MEASURE_SECONDS}"]
         # It ends when its standard input does, which is when this process ends, however it ends.
@@ -121,22 +154,26 @@ class Calibrator:
             await _end(process, output)
 
 
-async def _quiet(idle: Idle) -> None:
-    """Wait until the server has been idle for a while."""
+async def _quiet(idle: Idle, seconds: float) -> None:
+    """Wait until the server has been idle for so long."""
     since = time.monotonic()
-    while time.monotonic() - since < QUIET_SECONDS:
+    while time.monotonic() - since < seconds:
         await asyncio.sleep(LOOK_SECONDS)
         if not idle():
             since = time.monotonic()
 
 
 def _check_memory(engine: Engine) -> None:
-    """Raise RuntimeError where there is no room for the engine a second time."""
-    files = {file for graph in engine.graphs for file in graph.sha256}
-    needed = COPIES * sum((engine.folder / file).stat().st_size for file in files)
-    free = host.free_memory()
+    """Raise RuntimeError where there is no room for the engine a second time, on the host or on its GPU."""
+    needed = COPIES * engine.file_bytes(engine.graphs)
+    _check_free("memory", needed, host.free_memory())
+    if engine.device == "cuda":
+        _check_free("GPU memory", needed + CONTEXT_BYTES, cuda.free_memory())
+
+
+def _check_free(what: str, needed: float, free: int | None) -> None:
     if free is not None and free < needed:
-        raise RuntimeError(f"{needed / 2**20:.0f} MiB of free memory are needed, there are {free / 2**20:.0f}")
+        raise RuntimeError(f"{needed / 2**20:.0f} MiB of free {what} are needed, there are {free / 2**20:.0f}")
 
 
 async def _output(process: Process) -> str:

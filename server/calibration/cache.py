@@ -19,7 +19,7 @@ from server.calibration import Calibration
 logger = logging.getLogger(__name__)
 
 # Changes with what is measured or how: files of another are not found.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Key = dict[str, object]  # what a measurement holds for
 

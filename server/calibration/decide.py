@@ -95,6 +95,12 @@ def best_budget(cells: Sequence[Cell]) -> float:
     return next(budget for budget in budgets if costs[budget] * (1 - GAIN) <= least)
 
 
+def best_count(shares: Sequence[tuple[int, float]]) -> int:
+    """Return the least count whose share of the cost, for each of so many, loses less than 3 % against the best."""
+    least = min(share for _, share in shares)
+    return min(count for count, share in shares if share * (1 - GAIN) <= least)
+
+
 def cost_line(cells: Sequence[Cell], budget: float) -> tuple[float, float]:
     """Return (fixed, per padded second), both in seconds: of the batches within `budget`, and of single clips.
 

@@ -26,6 +26,7 @@ from server.calibration.decide import (
     Cell,
     Setting,
     best_budget,
+    best_count,
     best_setting,
     candidates,
     cost_line,
@@ -41,8 +42,11 @@ LARGEST = {"cpu": 32.0, "cuda": 512.0}
 # Rows of the longest length, and of shorter ones, whose memory is measured: in pairs, since some arrays are there only
 # where rows differ.
 ROW_PARTS, PAIR = (1 / 8, 1 / 4, 1 / 2, 1.0), 2
-# Shares of the time: for memory, for threads and workers, for batches.
-SHARES = (0.2, 0.3, 0.5)
+# Rows of the largest step tried, all beams of all clips: the weights are read once for all of them, and with so many
+# that is no longer what takes the time, even on a GPU.
+LARGEST_STEP = 256
+# Shares of the time: for memory, for threads and workers, for batches, for steps of a decoder.
+SHARES = (0.2, 0.3, 0.3, 0.2)
 # Of a share, the first untimed round of all candidates may take so much, so that there is time for as many rounds as
 # medians need; candidates that it does not come to are left out.
 FIRST_ROUND = 0.1
@@ -114,10 +118,11 @@ class Measurement:
                 subject = self._open(chosen.threads)
             subject.learn(row)
             self._progress("Batches")
-            cells = self._cells(subject, SHARES[2] * self._seconds)
+            cells = self._cells(subject, (SHARES[2] if subject.beams else sum(SHARES[2:])) * self._seconds)
+            live_beams = self._live_beams(subject, SHARES[3] * self._seconds) if subject.beams else None
         finally:
             subject.close()
-        return Measured(_calibration(chosen, cells, row), tuple(settings), tuple(cells))
+        return Measured(_calibration(chosen, cells, row, live_beams), tuple(settings), tuple(cells))
 
     def _row(self, subject: Subject, seconds: float) -> RowMemory:
         """Measure what a row takes, from short to long as far as the time allows."""
@@ -128,6 +133,8 @@ class Measurement:
         end = self._clock() + seconds
         subject.batch(every[0], rows)  # the first run allocates what then stays
         for length in every:
+            if subject.max_rows(length) < rows:  # by what was found so far
+                break
             try:
                 peak = subject.memory(partial(subject.batch, length, rows))
             except OutOfMemoryError:
@@ -136,6 +143,7 @@ class Measurement:
                 return UNMEASURED
             lengths.append(length)
             peaks.append(peak / rows)
+            subject.learn(RowMemory(*row_bytes(lengths, peaks)))
             if self._clock() > end:
                 break
         if not lengths:
@@ -188,6 +196,17 @@ class Measurement:
             for index, (length, count) in enumerate(grid)
         ]
 
+    def _live_beams(self, subject: Subject, seconds: float) -> int:
+        """Time steps about one clip, two, four and so on; return with how many beams in all each costs little."""
+        length = min(max(SENTENCE, subject.shortest), subject.longest)
+        most = max(1, min(LARGEST_STEP // subject.beams, subject.max_rows(length)))
+        counts = [1 << power for power in range(most.bit_length())]
+        self._progress("Steps of the decoder")
+        times = self._interleave([partial(subject.steps, length, count) for count in counts], seconds, 1)
+        each = times / counts[: times.shape[1]]
+        shares = np.median(each / each[:, :1], axis=0)
+        return subject.beams * best_count(list(zip(counts, shares.tolist(), strict=False)))
+
     def _interleave(self, runs: Sequence[Run], seconds: float, least: int) -> NDArray[np.float64]:
         """Return the seconds [rounds, runs] of the first runs for which there is time, `least` of them at any rate."""
         begun = self._clock()
@@ -233,7 +252,7 @@ def _that_fit(tried: Sequence[tuple[int, int]], weights: int) -> list[tuple[int,
     return [pair for pair in tried if pair[0] in numbers[:fit]]
 
 
-def _calibration(chosen: Setting, cells: Sequence[Cell], row: RowMemory) -> Calibration:
+def _calibration(chosen: Setting, cells: Sequence[Cell], row: RowMemory, live_beams: int | None = None) -> Calibration:
     budget = best_budget(cells)
     fixed, each = cost_line(cells, budget)
     return Calibration(
@@ -245,4 +264,5 @@ def _calibration(chosen: Setting, cells: Sequence[Cell], row: RowMemory) -> Cali
         bytes_per_second=row.bytes_per_second,
         bytes_per_square_second=row.bytes_per_square_second,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        live_beams=live_beams,
     )

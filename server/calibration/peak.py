@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from pathlib import Path
+
+from engines import host
 
 PROCESS, THREAD = Path("/proc/self"), Path("/proc/thread-self")
 # Written to clear_refs it resets the peak (Linux, filesystems/proc).
@@ -16,7 +17,7 @@ def peak_bytes(run: Callable[[], None]) -> int | None:
 
     Nothing else should run in the process meanwhile.
     """
-    _trim()
+    host.trim()
     try:
         (PROCESS / "clear_refs").write_text(RESET_PEAK, encoding="ascii")
         before = _status("VmRSS")
@@ -33,13 +34,6 @@ def held_up() -> float:
         return int(waited) / 1e9
     except (OSError, ValueError):
         return 0.0
-
-
-def _trim() -> None:
-    """Give back what the C library keeps of earlier calls, which would hide what this one takes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc only
-    if trim is not None:
-        trim(0)
 
 
 def _status(name: str) -> int:

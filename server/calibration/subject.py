@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from engines.batch import Clip
 from engines.engine import Engine
+from engines.generation import State
 from engines.memory import RowMemory
 from engines.runtimes import RuntimeOptions, cuda
 from server.calibration.peak import peak_bytes
@@ -26,6 +28,7 @@ class Subject(Protocol):
     shortest: float  # clip that it takes, in seconds
     longest: float
     weights: int  # bytes of its files
+    beams: int  # for each clip that it writes about; 0 without a decoder
 
     def batch(self, length: float, count: int) -> None:
         """Run `count` clips of `length` seconds as one batch; with a decoder, as far as the first token."""
@@ -33,6 +36,10 @@ class Subject(Protocol):
 
     def clips(self, length: float, count: int, workers: int) -> None:
         """Run `count` clips, each alone and to its end, in as many threads as there are workers."""
+        ...
+
+    def steps(self, length: float, count: int) -> None:
+        """Write a few tokens about `count` clips together, which are started the first time only."""
         ...
 
     def max_rows(self, length: float) -> int:
@@ -63,10 +70,13 @@ class EngineSubject:
         self._generation = engine.manifest.generation
         graphs = [engine.start_graph, engine.step_graph] if self._generation else [engine.full_graph]
         self.device, *_ = [engine.load(graph).device for graph in graphs]
-        self.weights = sum((folder / file).stat().st_size for graph in graphs for file in graph.sha256)
-        names = {"encode": "embeddings", "transcribe": "logits", "classify": "logits"}
-        self._outputs = sorted({names[task] for task in engine.manifest.tasks} & set(engine.full_graph.outputs))
+        self.weights = engine.file_bytes(graphs)
+        # The arena of a GPU keeps what it has taken: each run is counted from here.
+        self._free = cuda.free_memory() if self.device == "cuda" else None
+        self._outputs = sorted(set(engine.manifest.task_outputs.values()))
+        self.beams = self._generation.search.num_beams if self._generation else 0
         self._clips: dict[float, Clip] = {}
+        self._started: dict[tuple[float, int], State] = {}
 
     def batch(self, length: float, count: int) -> None:
         """Run `count` clips of `length` seconds as one batch; with a decoder, as far as the first token."""
@@ -74,7 +84,7 @@ class EngineSubject:
         if self._generation is None:
             self._engine.run(clips, self._outputs)
         else:
-            self._engine.start(clips, self._generation.search.num_beams)
+            self._engine.start(clips, self.beams)
 
     def clips(self, length: float, count: int, workers: int) -> None:
         """Run `count` clips, each alone and to its end, in as many threads as there are workers."""
@@ -83,18 +93,23 @@ class EngineSubject:
             for done in [threads.submit(self._whole, length) for _ in range(count)]:
                 done.result()
 
+    def steps(self, length: float, count: int) -> None:
+        """Write a few tokens about `count` clips together, which are started the first time only."""
+        if (length, count) not in self._started:
+            self._started[length, count] = self._engine.start([self._clip(length)] * count, self.beams)
+        self._write(copy(self._started[length, count]))  # a step puts other arrays in place of those of a state
+
     def max_rows(self, length: float) -> int:
         """Return how many clips of this length one batch may have."""
         return self._engine.max_rows(self._samples(length))
 
     def memory(self, run: Callable[[], None]) -> int | None:
-        """Return the bytes that `run` takes at its peak; on a GPU the arena keeps them, and they are counted after."""
+        """Return the bytes that `run` takes at its peak; on a GPU those that any run has taken so far."""
         if self.device == "cpu":
             return peak_bytes(run)
-        before = cuda.free_memory()
         run()
-        after = cuda.free_memory()
-        return None if before is None or after is None else max(0, before - after)
+        free = cuda.free_memory()
+        return None if self._free is None or free is None else max(0, self._free - free)
 
     def learn(self, row: RowMemory) -> None:
         """Say what a row of a batch takes, for `max_rows`."""
@@ -102,17 +117,20 @@ class EngineSubject:
 
     def close(self) -> None:
         """Give its memory back."""
+        self._started.clear()
         self._engine.close()
 
     def _whole(self, length: float) -> None:
         if self._generation is None:
             self.batch(length, 1)
             return
-        beams = self._generation.search.num_beams
-        state = self._engine.start([self._clip(length)], beams)
-        parents = np.zeros((1, beams), np.int64)
+        self._write(self._engine.start([self._clip(length)], self.beams))
+
+    def _write(self, state: State) -> None:
+        assert self._generation is not None
+        tokens = np.full((state.clips, state.beams), self._generation.start_token, np.int64)
         for _ in range(min(STEPS, self._generation.max_positions or STEPS)):
-            self._engine.step(state, np.full((1, beams), self._generation.start_token, np.int64), parents)
+            self._engine.step(state, tokens, np.zeros_like(tokens))
 
     def _samples(self, length: float) -> int:
         manifest = self._engine.manifest

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Request
 
-from server.lifecycle import Lifecycle
+from server.process import Lifecycle
 from server.service import ClipRow, Service
 
 

@@ -23,6 +23,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         422: "Invalid option",
         429: "The queue or the memory is full; see Retry-After",
         503: "The model is not ready; see Retry-After",
+        504: "Not done within `timeout`",
         507: "The server cannot store the uploaded files",
     }.items()
 }

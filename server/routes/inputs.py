@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import logging
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,13 +22,13 @@ from server.errors import (
     AudioMissingError,
     Base64InvalidError,
     BodyInvalidError,
-    DeadlineError,
     FieldUnknownError,
     MediaTypeError,
     OptionError,
     StorageFullError,
     TooManyClipsError,
 )
+from server.routes.deadlines import deadline_of, in_time
 from server.schemas.options import Options
 from server.service import Service
 from server.settings import Settings
@@ -69,8 +67,10 @@ async def read_inputs(request: Request, schema: type[OptionsT], service: Service
     OptionError, AudioMissingError, TooManyClipsError or DeadlineError.
     """
     query = _collect(request.query_params.multi_items())
-    async with _read(request, service) as read, _in_time(_check(schema, query, service.settings, read)) as inputs:
-        yield inputs
+    async with _read(request, service) as read:
+        inputs = _check(schema, query, service.settings, read)
+        async with in_time(inputs.deadline):
+            yield inputs
 
 
 @asynccontextmanager
@@ -103,19 +103,6 @@ async def _read(request: Request, service: Service) -> AsyncIterator[_Read]:
         )
 
 
-@asynccontextmanager
-async def _in_time(inputs: Inputs[OptionsT]) -> AsyncIterator[Inputs[OptionsT]]:
-    """Cancel what is done with `inputs` at their deadline, and raise DeadlineError."""
-    seconds = inputs.deadline - time.perf_counter()
-    try:
-        async with asyncio.timeout(seconds) as timer:
-            yield inputs
-    except TimeoutError:
-        if not timer.expired():
-            raise
-        raise DeadlineError(f"the request was not done within {seconds:.3g} s", "timeout") from None
-
-
 def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Read) -> Inputs[OptionsT]:
     """Check all but the audio itself."""
     for name in sorted(query.keys() & read.options.keys()):
@@ -129,10 +116,7 @@ def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Rea
         raise AudioMissingError(f"there is no audio: send it in '{read.audio_field}'", read.audio_field)
     if len(read.sources) > settings.max_clips:
         raise TooManyClipsError(f"the request has {len(read.sources)} clips; up to {settings.max_clips} are taken")
-    seconds = min(settings.timeout, settings.max_timeout) if options.timeout is None else options.timeout
-    if seconds > settings.max_timeout:
-        raise OptionError(f"'timeout' is {seconds:g} s; up to {settings.max_timeout:g} s are granted", "timeout")
-    return Inputs(options, read.sources, time.perf_counter() + seconds)
+    return Inputs(options, read.sources, deadline_of(options.timeout, settings.timeout, settings.max_timeout))
 
 
 def _validate(schema: type[OptionsT], fields: Fields) -> OptionsT:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import get_args
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Query
 
 from engines.manifest import Manifest, Task
-from server.model import Model
+from server.models.model import Model
 from server.routes.answers import ServiceDep
+from server.routes.deadlines import deadline_of, in_time
 from server.routes.documentation import ERRORS
 from server.schemas.answers import GenerationItem, ModelItem, ModelList
 from server.service import Service
@@ -17,6 +18,30 @@ from server.settings import Settings
 from server.tasks.transcribe import default_search
 
 router = APIRouter()
+
+
+async def _deadline(
+    service: ServiceDep,
+    seconds: Annotated[
+        float | None,
+        Query(
+            alias="timeout",
+            gt=0,
+            allow_inf_nan=False,
+            description="Seconds within which the answer is wanted; after that it is 504, and what was asked for goes "
+            "on. The default is the server's ceiling.",
+        ),
+    ] = None,
+) -> float:
+    ceiling = service.settings.max_timeout
+    return deadline_of(seconds, ceiling, ceiling)
+
+
+DeadlineDep = Annotated[float, Depends(_deadline)]
+# Nothing is lost with the answer: loading a model again, or unloading it, waits for what goes on and answers.
+LATE: dict[int | str, dict[str, Any]] = {
+    504: {**ERRORS[504], "description": "Not done within `timeout`: it goes on, and the model's state tells"}
+}
 
 
 @router.get("/v1/models", summary="All models", response_model_exclude_unset=True)
@@ -35,30 +60,32 @@ async def get_model(name: str, service: ServiceDep) -> ModelItem:
     "/v1/models/{name}/load",
     summary="Load a model, or its newest version",
     response_model_exclude_unset=True,
-    responses={404: ERRORS[404], 422: {**ERRORS[422], "description": "The engine is not what it must be"}},
+    responses={404: ERRORS[404], 422: {**ERRORS[422], "description": "The engine is not what it must be"}, **LATE},
 )
-async def load_model(name: str, service: ServiceDep) -> ModelItem:
+async def load_model(name: str, service: ServiceDep, deadline: DeadlineDep) -> ModelItem:
     """Look into the models folder, and serve the newest version of what is called `name` there; answer when it is.
 
     It takes the place of what is served only once it is verified, and no request fails: those that came before are
     finished by the engine that they began with. Where it does not reproduce its golden clips, or is not complete, what
     is served is served on. Nothing is done where the newest version is served already.
     """
-    return describe(await service.models.load(name), service)
+    async with in_time(deadline):
+        return describe(await service.models.load(name), service)
 
 
 @router.post(
     "/v1/models/{name}/unload",
     summary="Unload a model",
     response_model_exclude_unset=True,
-    responses={404: ERRORS[404]},
+    responses={404: ERRORS[404], **LATE},
 )
-async def unload_model(name: str, service: ServiceDep) -> ModelItem:
+async def unload_model(name: str, service: ServiceDep, deadline: DeadlineDep) -> ModelItem:
     """Serve the model no more; answer when what was admitted is finished and its memory is given back.
 
     It stays in the list, and the default of its tasks: requests for it are refused with 503 until it is loaded again.
     """
-    return describe(await service.models.unload(name), service)
+    async with in_time(deadline):
+        return describe(await service.models.unload(name), service)
 
 
 def describe(model: Model, service: Service) -> ModelItem:

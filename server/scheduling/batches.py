@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from server.scheduling.jobs import AnyJob, JobT
+
+# Of those that wait, so many nearest in length are looked at: more than a batch holds on any host.
+NEAREST = 256
 
 
 @dataclass(frozen=True)
@@ -14,41 +18,32 @@ class Room:
 
     Longest x count stays within `padded_samples`, the padded share within `max_padding`, and the clips within
     `max_rows(longest)`: memory grows with the square of the length, so a linear budget is not enough. Clips that need
-    fewer layers than others join them where the layers that they need not cost no more than `spare_samples` do in all
-    layers: as much as a batch of their own.
+    fewer layers than others join them where the layers that they need not, times their samples, are no more than
+    `spare_layers`: as much work as a batch of their own.
     """
 
     padded_samples: float
     max_padding: float
     max_rows: Callable[[int], int]
-    spare_samples: float = 0.0
-
-    def holds(self, batch: Batch) -> bool:
-        """Whether these clips can go together."""
-        return (
-            batch.padded <= self.padded_samples
-            and batch.padded - batch.samples <= self.max_padding * batch.padded
-            and batch.longest * (batch.deepest * batch.count - batch.depths) <= self.spare_samples
-            and batch.count <= self.max_rows(batch.longest)
-        )
+    spare_layers: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
-    """The clips of a batch in sum: their number, samples, and shares of the layers."""
+    """The clips of a batch in sum."""
 
     count: int = 0
     longest: int = 0
     samples: int = 0
-    deepest: float = 0.0
-    depths: float = 0.0
+    deepest: int = 0
+    layers: int = 0
 
     @classmethod
     def of(cls, jobs: Iterable[AnyJob]) -> Batch:
         """Sum up `jobs`."""
         batch = cls()
         for job in jobs:
-            batch = batch.with_(job)
+            batch.add(job)
         return batch
 
     @property
@@ -56,14 +51,23 @@ class Batch:
         """Samples, with the padding."""
         return self.longest * self.count
 
-    def with_(self, job: AnyJob) -> Batch:
-        """Return the batch with one more clip."""
-        return Batch(
-            self.count + 1,
-            max(self.longest, job.samples),
-            self.samples + job.samples,
-            max(self.deepest, job.depth),
-            self.depths + job.depth,
+    def add(self, job: AnyJob) -> None:
+        """Take in one more clip."""
+        self.count += 1
+        self.longest = max(self.longest, job.samples)
+        self.samples += job.samples
+        self.deepest = max(self.deepest, job.layers)
+        self.layers += job.layers
+
+    def has_room_for(self, job: AnyJob, room: Room) -> bool:
+        """Whether one more clip fits."""
+        count, longest = self.count + 1, max(self.longest, job.samples)
+        padded, deepest = longest * count, max(self.deepest, job.layers)
+        return (
+            padded <= room.padded_samples
+            and padded - self.samples - job.samples <= room.max_padding * padded
+            and longest * (deepest * count - self.layers - job.layers) <= room.spare_layers
+            and count <= room.max_rows(longest)
         )
 
 
@@ -74,14 +78,14 @@ def form_batch(waiting: Sequence[JobT], room: Room) -> list[JobT]:
     """
     first = waiting[0]
     taken, batch = [first], Batch.of([first])
-    others = (job for job in waiting[1:] if job.group == first.group)
-    for job in sorted(others, key=lambda job: abs(job.samples - first.samples)):
-        larger = batch.with_(job)
-        if first.samples * larger.count > room.padded_samples:
+    group = first.group
+    others = (job for job in waiting[1:] if job.group == group)
+    for job in heapq.nsmallest(NEAREST, others, key=lambda job: abs(job.samples - first.samples)):
+        if first.samples * (batch.count + 1) > room.padded_samples:
             break
-        if room.holds(larger):
+        if batch.has_room_for(job, room):
             taken.append(job)
-            batch = larger
+            batch.add(job)
     return taken
 
 

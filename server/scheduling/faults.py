@@ -20,6 +20,8 @@ FAILED = Counter("sonant_batch_failures_total", "Batches that failed, by reason.
 
 # After so many batches without trouble, twice as much is tried again.
 RECOVERY_BATCHES = 32
+# So many single clips in a row are not all to blame: the engine is.
+SUSPICIOUS = 5
 
 
 class Faults:
@@ -30,17 +32,29 @@ class Faults:
         self._model = model
         self._queue = queue
         self._untroubled = 0
+        self._failed_in_a_row = 0
 
-    def retry(self, batch: Sequence[AnyJob], error: Exception, *, is_sole: bool) -> None:
-        """Settle what cannot succeed, and put back the rest by halves; `is_sole`: there was never another clip."""
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether single clips fail, one after the other, and nothing else happens."""
+        return self._failed_in_a_row >= SUSPICIOUS
+
+    def retry(self, batch: Sequence[AnyJob], error: Exception, *, is_sole: bool, has_company: bool) -> None:
+        """Settle what cannot succeed, and put back the rest by halves.
+
+        `is_sole`: there was never another clip in the batch; `has_company`: other batches took memory beside it.
+        """
+        self._report(batch, error)
         if isinstance(error, MemoryError):
-            FAILED.labels(self._model, "out_of_memory").inc()
             self._shrink(batch)
-        else:
-            FAILED.labels(self._model, "raised").inc()
-        logger.error("model %s: the engine failed on a batch of %d clips", self._model, len(batch), exc_info=error)
-        broken = isinstance(error, EngineError) and not isinstance(error, MemoryError)  # whatever the clip
-        if broken or is_sole:
+        if isinstance(error, EngineError) and not isinstance(error, MemoryError):  # whatever the clip
+            self.settle(batch, error)
+        elif isinstance(error, MemoryError) and is_sole and has_company:
+            for job in batch:
+                job.needs_all_memory = True
+            self._queue.put_back([list(batch)])
+        elif is_sole:
+            self._failed_in_a_row += 1
             self.settle(batch, error)
         else:
             self._queue.put_back([part for part in halves(batch) if part])
@@ -52,14 +66,34 @@ class Faults:
 
     def recovered(self) -> None:
         """Say that a batch has run."""
+        self._failed_in_a_row = 0
         self._untroubled += 1
         if self._untroubled >= RECOVERY_BATCHES and self.max_samples < math.inf:
             self._untroubled = 0
             self.max_samples *= 2
 
+    def cleared(self) -> None:
+        """Say that the engine is not to blame."""
+        self._failed_in_a_row = 0
+
+    def _report(self, batch: Sequence[AnyJob], error: Exception) -> None:
+        """Count and log; where the error came from is told once, and not for each part of a batch."""
+        FAILED.labels(self._model, "out_of_memory" if isinstance(error, MemoryError) else "raised").inc()
+        again = all(job.has_failed for job in batch)
+        for job in batch:
+            job.has_failed = True
+        logger.error(
+            "model %s: the engine failed on a batch of %d clips%s (%s)",
+            self._model,
+            len(batch),
+            ", again" if again else "",
+            type(error).__name__,
+            exc_info=None if again else error,
+        )
+
     def _shrink(self, batch: Sequence[AnyJob]) -> None:
         self._untroubled = 0
-        self.max_samples = Batch.of(batch).padded / 2
+        self.max_samples = min(self.max_samples, Batch.of(batch).padded / 2)
         logger.warning("model %s: out of memory; batches are halved for now", self._model)
 
 

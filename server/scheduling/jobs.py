@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from engines.batch import Clip, Row
 from server.decoding.search import Hypothesis, Plan
 from server.errors import ApiError
+
+Kind = Literal["run", "write"]
 
 
 @dataclass
@@ -42,16 +44,16 @@ TimedT = TypeVar("TimedT", bound=Timed)
 class Job(Generic[TimedT]):
     """A clip on its way; cancelling its future drops it, unless it is in a batch that runs already."""
 
+    kind: ClassVar[Kind]  # the times that jobs of one kind take can be compared
+
     clip: Clip
     future: asyncio.Future[TimedT | ApiError]
 
     def __post_init__(self) -> None:
         self.submitted = self.due = time.perf_counter()
-
-    @property
-    def samples(self) -> int:
-        """Length of the clip."""
-        return int(self.clip.shape[0])
+        self.samples = int(self.clip.shape[0])
+        self.has_failed = False  # a batch that it was in
+        self.needs_all_memory = False  # since it failed for want of it beside others
 
     @property
     def group(self) -> Hashable:
@@ -59,9 +61,14 @@ class Job(Generic[TimedT]):
         raise NotImplementedError
 
     @property
-    def depth(self) -> float:
-        """Share of the encoder's layers that it needs."""
-        return 1.0
+    def layers(self) -> int:
+        """How many layers of the encoder it needs; only compared within a group."""
+        return 1
+
+    @property
+    def work(self) -> float:
+        """Samples through all layers that take as long."""
+        return self.samples
 
     def settle(self, outcome: TimedT | ApiError) -> None:
         """Hand out `outcome`, if anybody still waits for it.
@@ -74,10 +81,13 @@ class Job(Generic[TimedT]):
 
 @dataclass(eq=False)
 class BatchJob(Job[Result]):
-    """A clip whose `outputs` are computed by the first layers of the encoder, the share `layers` of them."""
+    """A clip whose `outputs` are computed by the first `needed` of `there` layers of the encoder."""
+
+    kind = "run"
 
     outputs: frozenset[str]
-    layers: float = 1.0
+    needed: int = 1
+    there: int = 1
 
     @property
     def group(self) -> Hashable:
@@ -85,14 +95,21 @@ class BatchJob(Job[Result]):
         return BatchJob
 
     @property
-    def depth(self) -> float:
-        """The share of the layers."""
-        return self.layers
+    def layers(self) -> int:
+        """Those that compute the outputs."""
+        return self.needed
+
+    @property
+    def work(self) -> float:
+        """A layer costs what another does."""
+        return self.samples * self.needed / self.there
 
 
 @dataclass(eq=False)
 class GenerationJob(Job[Written]):
     """A clip about which a decoder writes."""
+
+    kind = "write"
 
     plan: Plan
 

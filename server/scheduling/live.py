@@ -36,12 +36,14 @@ class LiveBatch:
     def __init__(self, engine: GeneratingEngine, jobs: Sequence[GenerationJob]) -> None:
         """Start `jobs`, which have equally many beams; raises what the engine does."""
         self.jobs = list(jobs)
-        self.samples = sum(job.samples for job in jobs)  # of all clips that it began with
+        self.written = 0.0  # work of the clips about which a text was written
         self.is_sole = len(jobs) == 1  # from the start
         self._engine = engine
         self._started = time.perf_counter()
         self._state = engine.start([job.clip for job in jobs], jobs[0].plan.beams)
         self._searchers = [job.plan.begin() for job in jobs]
+        self._clips = len(jobs)  # in the state
+        self._places = list(range(self._clips))  # of the jobs' clips there
         self.engine_seconds = time.perf_counter() - self._started
 
     @property
@@ -63,6 +65,7 @@ class LiveBatch:
         self._drop(left)
         if not self.jobs:
             return {}
+        self._shrink()
         tokens = np.stack([searcher.tokens for searcher in self._searchers])
         parents = np.stack([searcher.parents for searcher in self._searchers])
         logits = self._engine.step(self._state, tokens, parents)
@@ -73,18 +76,23 @@ class LiveBatch:
             elif searcher.advance(own):
                 now = time.perf_counter()
                 outcomes[job] = Written(self._started - job.submitted, now - self._started, searcher.hypotheses)
+                self.written += job.work
         self._drop(outcomes)
         self.engine_seconds += time.perf_counter() - started
         return outcomes
 
     def _drop(self, dropped: Collection[GenerationJob]) -> None:
         kept = [index for index, job in enumerate(self.jobs) if job not in dropped]
-        if len(kept) == len(self.jobs):
-            return
         self.jobs = [self.jobs[index] for index in kept]
         self._searchers = [self._searchers[index] for index in kept]
-        if kept:
-            self._state.keep(kept)
+        self._places = [self._places[index] for index in kept]
+
+    def _shrink(self) -> None:
+        """Have the state forget the clips that have left; that takes memory, so not before their texts are out."""
+        if self._places != list(range(self._clips)):
+            self._state.keep(self._places)
+            self._clips = len(self.jobs)
+            self._places = list(range(self._clips))
 
 
 class Live:

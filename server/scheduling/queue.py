@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from prometheus_client import Gauge
 
 from server.errors import QueueFullError, WaitTooLongError
 from server.scheduling.jobs import AnyJob
+from server.scheduling.throughput import Throughput
 
 WAITING = Gauge("sonant_queue_audio_seconds", "Audio that waits for an engine.", ["model"])
 
-# Weight of the newest batch in the running mean of the throughput.
-NEWEST = 0.2
 LONGEST_RETRY_SECONDS = 60
 # A request is taken if it will be done within this share of its time: batches differ, and predictions with them.
 CERTAIN = 0.8
-
-
-class Throughput:
-    """Samples of audio that the engine does in a second, as measured in its batches."""
-
-    def __init__(self, workers: int, samples_per_second: float = 0.0) -> None:
-        """Begin with what a calibration found; 0 where nothing is known."""
-        self.workers = workers
-        self._each = samples_per_second
-
-    def measure(self, samples: int, seconds: float) -> None:
-        """Take in that one worker did so much."""
-        newest = samples / seconds
-        old = self._each or newest
-        self._each = old + NEWEST * (newest - old)
-
-    def seconds(self, samples: float) -> float:
-        """Return how long all workers need; 0 as long as nothing is known."""
-        return samples / (self._each * self.workers) if self._each else 0.0
+# Each is looked at for every request and batch, which takes the event loop less than a millisecond at this number.
+MAX_JOBS = 2048
 
 
 class Queue:
@@ -58,32 +40,39 @@ class Queue:
         return self._waiting
 
     @property
-    def samples(self) -> int:
-        """Of all that wait."""
-        return sum(job.samples for job in self._waiting) + sum(job.samples for part in self._again for job in part)
+    def _to_run_again(self) -> list[AnyJob]:
+        return [job for part in self._again for job in part]
 
-    def check(self, samples: int, running: float, limit_seconds: float, deadline: float) -> None:
-        """Raise QueueFullError or WaitTooLongError unless `samples` more can wait and be done by `deadline`.
+    def check(self, jobs: Sequence[AnyJob], running: Iterable[AnyJob], limit_seconds: float, deadline: float) -> None:
+        """Raise QueueFullError or WaitTooLongError unless `jobs` can wait and be done by `deadline`.
 
-        `running` is what runs, in samples; `deadline` is on the clock of time.perf_counter. A queue that is empty
-        holds any request: else one that is larger than the queue would never be served.
+        `running` is what the engine has; `deadline` is on the clock of time.perf_counter. What is due later than
+        `jobs`, such as the windows of a long clip, is not before them and does not count. An engine that has nothing to
+        do takes any request: else one that is predicted wrongly would never correct the prediction.
         """
-        self.drop_cancelled()
-        waiting = self.samples
-        if waiting and waiting + samples > limit_seconds * self._sample_rate:
-            seconds = self._throughput.seconds(waiting + running)
+        self.drop_done()
+        now = time.perf_counter()
+        before = [*running, *self._to_run_again]
+        due = [*self._to_run_again, *self._due(now)]
+        waiting = sum(job.samples for job in due) / self._sample_rate
+        first = jobs[0].samples / self._sample_rate if jobs else 0.0
+        if waiting and waiting + first > limit_seconds:
             raise QueueFullError(
-                f"the queue is full: {waiting / self._sample_rate:.0f} s of audio wait, "
-                f"{limit_seconds:g} s is the limit",
-                retry_after=_retry_after(seconds),
+                f"the queue is full: {waiting:.0f} s of audio wait, {limit_seconds:g} s is the limit",
+                retry_after=_retry_after(self._throughput.seconds([*before, *self._due(now)])),
             )
-        needed = self._throughput.seconds(waiting + running + samples)
-        there = deadline - time.perf_counter()
-        if waiting + running and needed > CERTAIN * there:
+        if self._waiting and len(self._waiting) + len(jobs) > MAX_JOBS:
+            raise QueueFullError(
+                f"the queue is full: {len(self._waiting)} clips wait, {MAX_JOBS} is the limit",
+                retry_after=_retry_after(self._throughput.seconds([*before, *self._waiting])),
+            )
+        own = self._throughput.seconds(jobs)
+        others = self._throughput.seconds([*before, *self._due(now + own)])
+        there = deadline - now
+        if (before or self._waiting) and others + own > CERTAIN * there:
             raise WaitTooLongError(
-                f"what waits already takes {self._throughput.seconds(waiting + running):.1f} s, and the request is "
-                f"wanted within {max(there, 0):.1f} s",
-                retry_after=_retry_after(needed - CERTAIN * there),
+                f"what waits already takes {others:.1f} s, and the request is wanted within {max(there, 0):.1f} s",
+                retry_after=_retry_after(others + own - CERTAIN * there),
             )
 
     def add(self, jobs: Sequence[AnyJob]) -> None:
@@ -92,11 +81,11 @@ class Queue:
         What is added meanwhile comes between: a long clip does not hold up others with all of its windows. Nor do
         others hold it up for good, since nothing goes before what has been due for longer.
         """
-        before = 0
+        before = 0.0
         for job in jobs:
-            job.due += self._throughput.seconds(before)
-            before += job.samples
-            insort(self._waiting, job, key=lambda job: job.due)
+            job.due += before
+            before += self._throughput.seconds([job])
+            insort(self._waiting, job, key=_due)
         self._show()
 
     def take(self, jobs: Collection[AnyJob]) -> None:
@@ -108,6 +97,7 @@ class Queue:
     def put_back(self, parts: Sequence[list[AnyJob]]) -> None:
         """Let each of `parts` run before all others, as a batch of its own."""
         self._again.extendleft(reversed(parts))
+        self._show()
 
     def next_again(self) -> list[AnyJob]:
         """Return the first of the parts, without those that nobody waits for; none if there is no part."""
@@ -121,21 +111,30 @@ class Queue:
     def take_again(self) -> None:
         """Forget the first of the parts."""
         self._again.popleft()
+        self._show()
 
-    def drop_cancelled(self) -> None:
-        """Forget those that nobody waits for."""
+    def drop_done(self) -> None:
+        """Forget those that nobody waits for, or that have their outcome."""
         self._waiting = [job for job in self._waiting if not job.future.done()]
         self._show()
 
     def clear(self) -> list[AnyJob]:
         """Forget all, and return them."""
-        jobs = [*self._waiting, *(job for part in self._again for job in part)]
+        jobs = [*self._to_run_again, *self._waiting]
         self._waiting, self._again = [], deque()
         self._show()
         return jobs
 
+    def _due(self, until: float) -> Sequence[AnyJob]:
+        return self._waiting[: bisect_right(self._waiting, until, key=_due)]
+
     def _show(self) -> None:
-        self._gauge.set(sum(job.samples for job in self._waiting) / self._sample_rate)
+        samples = sum(job.samples for job in self._waiting) + sum(job.samples for job in self._to_run_again)
+        self._gauge.set(samples / self._sample_rate)
+
+
+def _due(job: AnyJob) -> float:
+    return job.due
 
 
 def _retry_after(seconds: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -55,18 +55,22 @@ class BatchMetrics:
             self._waited.observe(max(0.0, began - job.submitted))
 
 
+def wanted(batch: Iterable[BatchJob]) -> list[str]:
+    """Return the outputs that any of `batch` wants."""
+    return sorted(frozenset[str]().union(*(job.outputs for job in batch)))
+
+
 def run_batch(engine: RunningEngine, batch: Sequence[BatchJob]) -> list[Result | ApiError]:
     """Return what comes of each clip of `batch`; call it in the engine's thread."""
     started = time.perf_counter()
-    outputs = sorted(frozenset().union(*(job.outputs for job in batch)))
-    rows = engine.run([job.clip for job in batch], outputs)
+    rows = engine.run([job.clip for job in batch], wanted(batch))
     seconds = time.perf_counter() - started
     return [_outcome(job, row, started - job.submitted, seconds) for job, row in zip(batch, rows, strict=True)]
 
 
 def _outcome(job: BatchJob, row: Row, queue_seconds: float, inference_seconds: float) -> Result | ApiError:
-    wanted = {name: row[name] for name in job.outputs}
-    bad = sorted(name for name, array in wanted.items() if not np.isfinite(array).all())
+    own = {name: row[name] for name in job.outputs}
+    bad = sorted(name for name, array in own.items() if not np.isfinite(array).all())
     if bad:
         return EngineFailedError(f"the engine's {', '.join(bad)} for this clip are not finite")
-    return Result(queue_seconds, inference_seconds, wanted)
+    return Result(queue_seconds, inference_seconds, own)

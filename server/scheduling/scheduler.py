@@ -11,75 +11,30 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from engines.batch import Clip
 from server.decoding.search import Plan
-from server.errors import ApiError, EngineHungError, ShuttingDownError
+from server.errors import EngineHungError, ShuttingDownError
 from server.scheduling.batches import Room, form_batch
+from server.scheduling.engine import BatchEngine
 from server.scheduling.faults import Faults
 from server.scheduling.jobs import AnyJob, BatchJob, GenerationJob, JobT
-from server.scheduling.live import GeneratingEngine, Live, LiveBatch
-from server.scheduling.queue import Queue, Throughput
-from server.scheduling.runs import BatchMetrics, RunningEngine, run_batch
+from server.scheduling.limits import Limits
+from server.scheduling.live import Live, LiveBatch
+from server.scheduling.queue import Queue
+from server.scheduling.runs import BatchMetrics, run_batch, wanted
+from server.scheduling.throughput import Throughput
 from server.scheduling.workers import Workers
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-class Graph(Protocol):
-    """A graph, as far as the scheduler looks at it."""
-
-    @property
-    def layers(self) -> int:
-        """How many layers of the encoder it runs."""
-        ...
-
-
-class BatchEngine(GeneratingEngine, RunningEngine, Protocol):
-    """What the scheduler asks of engines.engine.Engine."""
-
-    @property
-    def full_graph(self) -> Graph:
-        """The graph that runs every layer, and computes every output."""
-        ...
-
-    def graph_for(self, outputs: Iterable[str]) -> Graph:
-        """Return the graph that computes `outputs`; KeyError names one that none computes."""
-        ...
-
-    def max_rows(self, samples: int) -> int:
-        """Return how many clips of that length one batch may hold."""
-        ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How one engine is used.
-
-    Bounds in seconds of audio, the share of a batch that may be padding, and how many beams may be live;
-    `batch_seconds` holds for each batch, and for all live ones together. `workers` batches run at a time; a call that
-    takes longer than `watchdog_seconds` hangs. As measured, a batch costs `fixed_seconds`, and `seconds_per_second` of
-    padded audio; 0 where nothing was measured.
-    """
-
-    queue_seconds: float
-    batch_seconds: float
-    max_padding: float
-    live_beams: int
-    workers: int = 1
-    watchdog_seconds: float = 120.0
-    fixed_seconds: float = 0.0
-    seconds_per_second: float = 0.0
-
-    @property
-    def spare_seconds(self) -> float:
-        """Return the padded audio that costs as much as a batch does whatever is in it."""
-        return self.fixed_seconds / self.seconds_per_second if self.seconds_per_second else 0.0
+RESTART_SECONDS = 10  # what a client is told to wait for a server that starts again
+# After a fault of the scheduler itself, so that one that stays does not take the event loop.
+PAUSE_SECONDS = 0.1
 
 
 class Scheduler:
@@ -93,12 +48,12 @@ class Scheduler:
         limits: Limits,
         on_hung: Callable[[str, float], None] | None = None,
     ) -> None:
-        """`on_hung` is told once, with the seconds, when a call of the engine does not come back."""
+        """`on_hung` is told once, with the seconds, when a call of the engine does not come back, or none succeeds."""
+        self._name = name
         self._engine = engine
         self._sample_rate = sample_rate
         self._limits = limits
-        known = sample_rate / limits.seconds_per_second if limits.seconds_per_second else 0.0
-        self._throughput = Throughput(limits.workers, known)
+        self._throughput = Throughput(limits.workers, limits.seconds_per_second / sample_rate)
         self._queue = Queue(name, sample_rate, self._throughput)
         self._live = Live()
         self._workers = Workers(name, limits.workers)
@@ -107,9 +62,8 @@ class Scheduler:
         self._running: dict[asyncio.Task[None], Sequence[AnyJob]] = {}
         self._wake = asyncio.Event()
         self._closing = False
+        self._lost = ""  # why the engine is given up
         self._on_hung = on_hung or (lambda name, seconds: None)
-        self._name = name
-        self._hung: EngineHungError | None = None
         self._loop = asyncio.create_task(self._serve(), name=f"scheduler-{name}")
 
     def tune(self, limits: Limits) -> None:
@@ -119,24 +73,23 @@ class Scheduler:
         self._workers.resize(limits.workers)
         self._wake.set()
 
-    def check(self, deadline: float = math.inf, samples: int = 0) -> None:
-        """Raise what `submit` would raise for so many `samples`: before the work of decoding them."""
-        if self._hung:
-            raise EngineHungError(self._hung.message, retry_after=self._hung.retry_after)
+    def check(self, deadline: float = math.inf, jobs: Sequence[AnyJob] = ()) -> None:
+        """Raise what `submit` would raise for `jobs`; without any, for a request that is not decoded yet."""
+        if self._lost:
+            raise self._lost_error()
         if self._closing:
             raise ShuttingDownError("the server is shutting down", retry_after=1)
-        running = {job for jobs in (*self._running.values(), self._live.jobs) for job in jobs if not job.future.done()}
-        self._queue.check(samples, sum(job.samples for job in running), self._limits.queue_seconds, deadline)
+        self._queue.check(jobs, self._in_the_engine, self._limits.queue_seconds, deadline)
 
     def submit(self, clips: Sequence[Clip], outputs: Iterable[str], deadline: float = math.inf) -> list[BatchJob]:
         """Queue `clips`, all or none; `deadline` is on the clock of time.perf_counter.
 
         Raises QueueFullError, WaitTooLongError, ShuttingDownError, EngineHungError; KeyError for an unknown output.
         """
-        wanted = frozenset(outputs)
-        depth = self._engine.graph_for(wanted).layers / max(self._engine.full_graph.layers, 1)
+        names = frozenset(outputs)
+        needed, there = self._engine.graph_for(names).layers, self._engine.full_graph.layers
         loop = asyncio.get_running_loop()
-        return self._add([BatchJob(clip, loop.create_future(), wanted, depth) for clip in clips], deadline)
+        return self._add([BatchJob(clip, loop.create_future(), names, needed, there) for clip in clips], deadline)
 
     def submit_generation(self, clips: Sequence[Clip], plan: Plan, deadline: float = math.inf) -> list[GenerationJob]:
         """Queue `clips` to be written about, as `submit` does. What is cancelled ends before its next token."""
@@ -150,33 +103,31 @@ class Scheduler:
         await self._loop
         self._workers.close()
 
-    def abort(self, error: ApiError) -> None:
-        """Settle all that waits or runs with `error`, and take nothing new."""
-        self._closing = True
-        running = [job for jobs in (*self._running.values(), self._live.jobs) for job in jobs]
-        for job in [*self._queue.clear(), *running]:
-            job.settle(error)
-        self._wake.set()
-
     def _add(self, jobs: list[JobT], deadline: float) -> list[JobT]:
-        self.check(deadline, sum(job.samples for job in jobs))
+        self.check(deadline, jobs)
         self._queue.add(jobs)
         self._wake.set()
         return jobs
 
+    @property
+    def _in_the_engine(self) -> set[AnyJob]:
+        jobs = {job for running in (*self._running.values(), self._live.jobs) for job in running}
+        return {job for job in jobs if not job.future.done()}
+
     async def _serve(self) -> None:
         """Keep the workers busy. Nothing that happens to a job ends this."""
-        while True:
+        while not self._lost:
             self._wake.clear()
-            self._queue.drop_cancelled()
             try:
+                self._queue.drop_done()
                 while len(self._running) < self._limits.workers and self._start_next():
                     pass
             except Exception as error:  # such as no memory
                 logger.exception("model %s: no batch can be formed", self._name)
                 self._faults.settle(self._queue.waiting[:1] or self._queue.clear(), error)
+                await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            if self._hung or (self._closing and not self._running):
+            if self._closing and not self._running:
                 return
             await self._wake.wait()
 
@@ -200,6 +151,7 @@ class Scheduler:
         jobs = self._running.pop(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):  # not of the engine, whose errors are caught
+            logger.error("model %s: a batch was lost", self._name, exc_info=error)
             self._faults.settle(jobs, error)
         self._wake.set()
 
@@ -209,6 +161,8 @@ class Scheduler:
         Where the first clip that is to be written about finds no room, no other does, so that none starves.
         """
         again = self._queue.next_again()
+        if again and again[0].needs_all_memory and (self._running or self._live):
+            return []  # the engine does what it has begun, and then this alone
         if again and self._may_start(again[0]):
             self._queue.take_again()
             return again
@@ -229,40 +183,48 @@ class Scheduler:
         if not isinstance(job, GenerationJob) or not self._live:
             return True
         has_beams = self._live.clips(job.plan.beams, self._limits.live_beams) > 0
-        return has_beams and job.samples <= self._live.room(self._budget)
-
-    @property
-    def _budget(self) -> float:
-        return min(self._limits.batch_seconds * self._sample_rate, self._faults.max_samples)
+        return has_beams and job.samples <= self._live.room(self._limits.live_seconds * self._sample_rate)
 
     def _room(self, first: AnyJob) -> Room:
-        padded = self._live.room(self._budget) if isinstance(first, GenerationJob) else self._budget
-        spare = self._limits.spare_seconds * self._sample_rate
-        return Room(padded, self._limits.max_padding, self._engine.max_rows, spare)
+        limits, rate = self._limits, self._sample_rate
+        padded = limits.batch_seconds * rate
+        if isinstance(first, GenerationJob):
+            padded = min(limits.start_seconds * rate, self._live.room(limits.live_seconds * rate))
+        spare = limits.spare_seconds * rate * self._engine.full_graph.layers
+        return Room(min(padded, self._faults.max_samples), limits.max_padding, self._engine.max_rows, spare)
 
     async def _run(self, batch: Sequence[AnyJob]) -> None:
         """Run `batch`, or start to write about its clips."""
-        started = time.perf_counter()
         to_write = [job for job in batch if isinstance(job, GenerationJob)]
         to_run = [job for job in batch if isinstance(job, BatchJob)]
+        has_company = len(self._running) > 1 or bool(self._live)
         try:
+            if to_run:
+                await self._load(to_run)
+            started = time.perf_counter()
             if to_write:
                 self._live.add(await self._call(partial(LiveBatch, self._engine, to_write), batch))
             else:
                 outcomes = await self._call(partial(run_batch, self._engine, to_run), batch)
         except Exception as error:
-            self._faults.retry(batch, error, is_sole=len(batch) == 1)
+            self._faults.retry(batch, error, is_sole=len(batch) == 1, has_company=has_company)
+            await self._suspect()
             return
-        finally:
-            seconds = time.perf_counter() - started
-            self._live.hold_up(seconds)
+        seconds = time.perf_counter() - started
+        self._live.hold_up(seconds)
         self._faults.recovered()
         self._metrics.ran(batch, seconds)
         if to_write:
             return
-        self._throughput.measure(sum(job.samples for job in batch), seconds)
+        self._throughput.measure("run", sum(job.work for job in batch), seconds)
         for job, outcome in zip(to_run, outcomes, strict=True):
             job.settle(outcome)
+
+    async def _load(self, batch: Sequence[BatchJob]) -> None:
+        """Load the graph that `batch` needs, if it is the first to do so: apart, since this takes its time."""
+        outputs = wanted(batch)
+        if self._engine.needs_load(outputs):
+            await self._workers.call(partial(self._engine.load_for, outputs))
 
     async def _step(self, batch: LiveBatch) -> None:
         """Write one token about each clip of one live batch, and hand out the texts that have ended."""
@@ -272,7 +234,10 @@ class Scheduler:
             outcomes = await self._call(partial(batch.step, left), batch.jobs)
         except Exception as error:
             self._live.remove(batch)
-            self._faults.retry([job for job in batch.jobs if job not in left], error, is_sole=batch.is_sole)
+            has_company = len(self._running) > 1 or bool(self._live)
+            jobs = [job for job in batch.jobs if job not in left]
+            self._faults.retry(jobs, error, is_sole=batch.is_sole, has_company=has_company)
+            await self._suspect()
             return
         self._live.advanced(time.perf_counter() - started)
         for job, outcome in outcomes.items():
@@ -281,16 +246,38 @@ class Scheduler:
             self._live.add(batch)
             return
         self._live.remove(batch)
-        self._throughput.measure(batch.samples, batch.engine_seconds)
+        if batch.written:
+            self._throughput.measure("write", batch.written, batch.engine_seconds)
 
     async def _call(self, function: Callable[[], T], jobs: Sequence[AnyJob]) -> T:
-        """Call the engine in one of its threads."""
-        expected = self._throughput.seconds(sum(job.samples for job in jobs)) * self._limits.workers
-        return await self._workers.call(function, self._limits.watchdog_seconds, expected, self._hang)
+        """Call the engine in one of its threads, under the eyes of the watchdog."""
+        return await self._workers.watched(
+            function, self._limits.watchdog_seconds, self._throughput.alone(jobs), self._hang
+        )
+
+    async def _suspect(self) -> None:
+        """Give the engine up if nothing but failures comes of it, and its golden clips fail too."""
+        if not self._faults.is_suspicious:
+            return
+        if await self._call(self._engine.recheck, ()):
+            self._faults.cleared()
+            return
+        logger.critical("model %s: the engine fails on every clip, its golden clips included", self._name)
+        self._give_up("the engine does not work any more; the server restarts", 0.0)
 
     def _hang(self, seconds: float) -> None:
-        """Give up: an engine that does not come back cannot be stopped, and nothing that waits will be done."""
         logger.critical("model %s: a call of the engine has not come back for %.0f s", self._name, seconds)
-        self._hung = EngineHungError("the engine hangs; the server restarts", retry_after=10)
-        self.abort(self._hung)
+        self._give_up("the engine hangs; the server restarts", seconds)
+
+    def _give_up(self, reason: str, seconds: float) -> None:
+        """Settle all that waits or runs: an engine that does not come back cannot be stopped, nor used again."""
+        if self._lost:
+            return
+        self._lost = reason
+        for job in {*self._queue.clear(), *self._in_the_engine}:
+            job.settle(self._lost_error())
+        self._wake.set()
         self._on_hung(self._name, seconds)
+
+    def _lost_error(self) -> EngineHungError:
+        return EngineHungError(self._lost, retry_after=RESTART_SECONDS)

@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 # A call hangs if it takes that many times longer than its clips are expected to take.
 PATIENCE = 20.0
+# The watchdog looks so often before it gives up: time in which the process stood still is one look, however long.
+LOOKS = 20
 
 
 class Workers:
@@ -32,17 +34,26 @@ class Workers:
         """End the threads once they have nothing to do."""
         self._threads.shutdown(wait=False)
 
-    async def call(
+    async def call(self, function: Callable[[], T]) -> T:
+        """Return what `function` returns, however long it takes."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def watched(
         self, function: Callable[[], T], limit_seconds: float, expected_seconds: float, hang: Callable[[float], None]
     ) -> T:
         """Return what `function` returns; `hang` is told when it takes too long."""
         limit = max(limit_seconds, PATIENCE * expected_seconds)
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(limit, hang, limit)
+        watchdog = asyncio.create_task(_watch(limit, hang))
         try:
-            return await loop.run_in_executor(self._threads, function)
+            return await self.call(function)
         finally:
-            alarm.cancel()
+            watchdog.cancel()
 
     def _new(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._count, thread_name_prefix=f"engine-{self._name}")
+
+
+async def _watch(limit_seconds: float, hang: Callable[[float], None]) -> None:
+    for _ in range(LOOKS):
+        await asyncio.sleep(limit_seconds / LOOKS)
+    hang(limit_seconds)

@@ -11,7 +11,7 @@ from engines.manifest import Generation, Manifest, Search
 from server.decoding.ctc import CtcDecoder, Transcript
 from server.decoding.search import Hypothesis, Plan
 from server.decoding.text import TextDecoder
-from server.errors import OptionError, OptionNotSupportedError, TaskNotSupportedError
+from server.errors import OptionError, OptionNotSupportedError, TaskNotSupportedError, quoted
 from server.schemas.options import TranscribeOptions
 from server.settings import Settings
 
@@ -129,5 +129,5 @@ def _language(generation: Generation, language: str) -> int:
         raise OptionNotSupportedError("'language' is not supported by this model: leave it out", "language")
     if language not in generation.languages:
         there = ", ".join(sorted(generation.languages))
-        raise OptionError(f"the model has no language {language!r}; it has: {there}", "language")
+        raise OptionError(f"the model has no language {quoted(language)}; it has: {there}", "language")
     return generation.languages[language]

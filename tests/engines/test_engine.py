@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from engines.engine import Engine
+from engines.engine import RETRY_MEMORY_SECONDS, RETRY_SECONDS, Engine
 from engines.errors import (
+    EngineError,
     EngineInvalidError,
     EngineMismatchError,
     EngineNotFoundError,
     EngineTamperedError,
+    OutOfMemoryError,
     RuntimeUnavailableError,
 )
 from engines.manifest import MANIFEST_NAME
 from engines.runtimes import RuntimeOptions
 from engines.verify import check_file, error
 from tests.support import noise
+
+DEMO = Path(__file__).parents[2] / "demo" / "engines" / "hubert-ctc-english"
 
 
 @pytest.fixture
@@ -31,7 +35,10 @@ def folder(models: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> None:
-    engine = Engine(folder)
+    load_all(Engine(folder))
+
+
+def load_all(engine: Engine) -> None:
     for graph in engine.graphs:
         engine.load(graph)
 
@@ -85,6 +92,88 @@ def test_graphs_are_loaded_when_first_needed(models: Path) -> None:
     engine.run([noise(4000)], ["embeddings"])
     assert list(engine.checks) == ["fp32.layers1", "fp32"]
     assert all(check.ok for checks in engine.checks.values() for check in checks)
+
+
+def test_what_needs_a_load_is_known_before(models: Path) -> None:
+    engine = Engine(models / "tiny-ctc")
+    assert engine.needs_load(["hidden_states.1"])
+    engine.load_for(["hidden_states.1"])
+    assert not engine.needs_load(["hidden_states.1"])
+    assert engine.needs_load(["hidden_states.1", "embeddings"])
+    for question in (engine.needs_load, engine.load_for):
+        with pytest.raises(KeyError, match=r"hidden_states\.9"):
+            question(["hidden_states.9"])
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(EngineInvalidError, RETRY_SECONDS), (OutOfMemoryError, RETRY_MEMORY_SECONDS)]
+)
+def test_a_load_that_failed_is_not_tried_again_for_a_while(
+    error: type[EngineError], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tried = [1000.0], list[float]()
+
+    def fail(*_: object) -> None:
+        tried.append(now[0])
+        raise error("no such luck")
+
+    monkeypatch.setattr("engines.engine.time.monotonic", lambda: now[0])
+    engine = Engine(DEMO)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "open_graph", fail)
+        for now[0] in (1000, 1000 + 0.9 * seconds, 1000 + 1.1 * seconds, 1000 + 1.9 * seconds):
+            with pytest.raises(error, match=r"^no such luck$"):
+                engine.load_for(["logits"])
+            assert engine.needs_load(["logits"])
+    assert tried == [1000, 1000 + 1.1 * seconds]
+    now[0] += seconds
+    engine.load_for(["logits"])
+    assert not engine.needs_load(["logits"])
+
+
+def test_an_engine_is_checked_again_while_it_is_loaded(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(models / "tiny-ctc")
+    assert engine.recheck()  # nothing is loaded
+    load_all(engine)
+    monkeypatch.setattr("engines.engine.read_golden", None)  # the file may be gone
+    assert engine.recheck()
+    session = engine.load(engine.full_graph)
+    run = session.run
+
+    def wrong(*arguments: Any) -> Any:
+        return {name: array + array.dtype.type(1) for name, array in run(*arguments).items()}
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failure 700")
+
+    for instead in (wrong, fail):
+        monkeypatch.setattr(session, "run", instead)
+        assert not engine.recheck()
+    monkeypatch.setattr(session, "run", run)
+    assert engine.recheck()
+
+
+def test_a_decoder_is_checked_again_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(DEMO.parent / "hubert-translate-english-german")
+    assert engine.recheck()
+    engine.load(engine.step_graph)
+    assert engine.recheck()
+    monkeypatch.setattr(engine.load(engine.step_graph), "compute", None)
+    assert not engine.recheck()
+
+
+def test_a_load_says_what_a_second_takes(models: Path) -> None:
+    for folder, first in (
+        (models / "tiny-ctc", "fp32"),
+        (DEMO.parent / "hubert-translate-english-german", "fp32.start"),
+    ):
+        engine = Engine(folder)
+        for graph in sorted(engine.graphs, key=lambda graph: graph.name == first):
+            if graph.role != "step":  # which loads another before
+                assert engine.seconds_per_second is None
+                engine.load(graph)
+        assert engine.seconds_per_second is not None
+        assert 0 < engine.seconds_per_second < 10
 
 
 def test_threads_share_one_engine(models: Path) -> None:

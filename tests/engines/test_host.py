@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,3 +106,12 @@ def test_a_kernel_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_this_host() -> None:
     assert 1 <= host.engine_threads() <= host.cores()
+
+
+@pytest.mark.parametrize("name", ["malloc_trim", "no_such_function"])
+def test_the_c_library_gives_memory_back_if_it_can(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    library = SimpleNamespace(**{name: asked.append})
+    monkeypatch.setattr("engines.host.ctypes.CDLL", lambda _: library)
+    host.trim()
+    assert asked == [0] * (name == "malloc_trim")

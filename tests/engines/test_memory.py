@@ -36,10 +36,31 @@ def test_on_a_gpu_it_is_what_was_free_when_the_weights_were_there(monkeypatch: p
     monkeypatch.setattr("engines.host.free_memory", lambda: 10**9)
     free = Memory()
     free.row = RowMemory(1000, 0)
-    free.loaded("cpu")
+    free.loaded("cpu", 10)
     assert free.rows(1) == SHARE * 10**6
-    free.loaded("cuda")
+    free.loaded("cuda", 10)
     assert free.rows(1) == SHARE * 10**3
+
+
+def test_what_the_arena_has_taken_is_not_missing_when_another_graph_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = iter([10**6, 10**3])
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: next(asked))
+    free = Memory()
+    free.row = RowMemory(1000, 0)
+    free.loaded("cuda", 10)
+    free.loaded("cuda", 200_000)
+    assert free.rows(1) == SHARE * 800
+    free.loaded("cuda", 10**9)
+    assert free.rows(1) == 0
+
+
+def test_a_host_that_cannot_be_asked_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = iter([10**6, None, 10**3])
+    monkeypatch.setattr("engines.host.free_memory", lambda: next(asked))
+    monkeypatch.setattr(memory, "REFRESH_SECONDS", 0)
+    free = Memory()
+    free.row = RowMemory(1000, 0)
+    assert [free.rows(1) for _ in range(3)] == [SHARE * 1000, SHARE * 1000, 0]
 
 
 def test_where_nobody_knows_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemathesis.core.result import Ok
 
 from benchmarks.load.client import Client, Request
 from tests.server.audio.mutations import damaged, originals
@@ -87,10 +88,10 @@ def post(server: Server, requests: list[Request]) -> Counter[int]:
     return statuses
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(1_000, marks=many)])
+@pytest.mark.parametrize("count", [10, pytest.param(500, marks=many)])
 def test_requests_made_from_the_openapi_document(server: Server, count: int) -> None:
     schema = schemathesis.openapi.from_dict(server.client.get("/openapi.json").json())
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert {"/v1/encode", "/v1/transcribe", "/v1/classify", "/v1/models"} <= {each.path for each in operations}
     for operation in operations:
         fuzz(server, operation.as_strategy(), count)
@@ -100,12 +101,12 @@ def test_requests_made_from_the_openapi_document(server: Server, count: int) -> 
     assert server.client.get("/health/ready").status_code == 200
 
 
-def fuzz(server: Server, cases: st.SearchStrategy[schemathesis.Case], count: int) -> None:
+def fuzz(server: Server, cases: st.SearchStrategy[Any], count: int) -> None:
     """Send `count` requests, every other one with audio where a file belongs."""
 
     @settings(max_examples=count, suppress_health_check=list(HealthCheck))
     @given(case=cases, audible=st.booleans())
-    def send(case: schemathesis.Case, audible: bool) -> None:
+    def send(case: Any, audible: bool) -> None:
         if audible:
             case.body = with_audio(case.body)
         answer = case.call(base_url=str(server.client.base_url), timeout=60)

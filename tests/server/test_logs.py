@@ -182,3 +182,18 @@ def test_the_access_line(tmp_path: Path) -> None:
     assert entry["received_bytes"] == 5
     assert entry["client"] == "127.0.0.1"
     assert 0 < entry["seconds"] < 60
+
+
+@pytest.mark.parametrize(("proxies", "client"), [([], "127.0.0.1"), (["127.0.0.0/8"], "203.0.113.9")])
+def test_a_proxy_that_is_trusted_says_who_the_client_is(tmp_path: Path, proxies: list[str], client: str) -> None:
+    with serving(tmp_path, wait=False, trusted_proxies=json.dumps(proxies)) as server:
+        server.client.post("/v1/encode", content=b"1", headers={"X-Forwarded-For": "1.1.1.1, 203.0.113.9"})
+        lines = end(server)
+    [entry] = [entry for entry in map(json.loads, lines) if entry["logger"] == "server.access"]
+    assert entry["client"] == client
+
+
+def test_the_variables_that_are_passed_over_are_named(tmp_path: Path) -> None:
+    with serving(tmp_path, wait=False, service_port="8000") as server:
+        lines = end(server)
+    assert any("SONANT_SERVICE_PORT" in json.loads(line)["message"] for line in lines)

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from typing import get_args
 
 import pytest
 
-from engines.manifest import Task
-from server.metrics import COUNT_BUCKETS, RATIO_BUCKETS, SECONDS_BUCKETS, TASKS, stage
+from server.metrics import COUNT_BUCKETS, RATIO_BUCKETS, SECONDS_BUCKETS, stage
 
 
 def test_a_stage_is_timed_also_where_it_fails() -> None:
@@ -27,7 +25,3 @@ def test_a_stage_is_timed_also_where_it_fails() -> None:
 @pytest.mark.parametrize("buckets", [COUNT_BUCKETS, RATIO_BUCKETS, SECONDS_BUCKETS])
 def test_buckets_ascend(buckets: tuple[float, ...]) -> None:
     assert all(low < high for low, high in pairwise(buckets))
-
-
-def test_every_task_has_a_path() -> None:
-    assert sorted(TASKS.values()) == sorted(get_args(Task))

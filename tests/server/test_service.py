@@ -20,8 +20,9 @@ from server.errors import (
     MemoryFullError,
     RequestTooLargeError,
 )
-from server.model import Served
-from server.scheduling.scheduler import Limits, Scheduler
+from server.models.model import Served
+from server.scheduling.limits import Limits
+from server.scheduling.scheduler import Scheduler
 from server.service import Service
 from server.settings import Settings
 from tests.server.process import noise, wav

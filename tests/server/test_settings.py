@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import Settings
+from server.settings import Settings, passed_over
 
 
 def test_the_defaults_listen_on_loopback_only() -> None:
@@ -29,6 +29,43 @@ def test_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SONANT_MAX_BODY", "1")
     with pytest.raises(ValidationError, match="SONANT_MAX_BODY"):
         Settings()
+
+
+def test_what_kubernetes_says_of_services_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = {
+        "SONANT_PORT": "tcp://10.0.0.7:8000",
+        "SONANT_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+        "SONANT_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "SONANT_SERVICE_HOST": "10.0.0.7",
+        "SONANT_SERVICE_PORT": "8000",
+        "SONANT_SERVICE_PORT_HTTP": "8000",
+        "SONANT_WEB_PORT": "udp://10.0.0.8:53",
+        "SONANT_WEB_PORT_53_UDP_PROTO": "udp",
+        "SONANT_WEB_SERVICE_HOST": "10.0.0.8",
+    }
+    for name, value in services.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SONANT_HOST", "0.0.0.0")  # noqa: S104
+    settings = Settings()
+    assert (settings.host, settings.port) == ("0.0.0.0", 8000)  # noqa: S104
+    assert passed_over() == sorted(services)
+    monkeypatch.setenv("SONANT_PORT", "8080")
+    assert Settings().port == 8080
+    assert passed_over() == sorted(services.keys() - {"SONANT_PORT"})
+
+
+@pytest.mark.parametrize("name", ["SONANT_SERVICE", "SONANT_PORT_8000", "SONANT_WEB_PORT", "SONANT_MODELS_HOST"])
+def test_what_only_looks_like_it_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "8000")
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
+@pytest.mark.parametrize("value", ["proxy", "10.0.0.1/8", ""])
+def test_proxies_are_addresses(value: str) -> None:
+    assert Settings(trusted_proxies=("10.0.0.0/8", "::1", "*")).trusted_proxies
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        Settings(trusted_proxies=(value,))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from engines.batch import pad
 from engines.engine import Engine
 from engines.errors import EngineError, OutOfMemoryError
-from engines.runtimes.onnxruntime import OnnxSession
+from engines.runtimes.onnxruntime import OnnxSession, OnnxValue
 
 ENGINES = Path(__file__).parents[3] / "demo" / "engines"
 NODE = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Mul node. "
@@ -88,11 +88,24 @@ def test_a_plain_memory_error_is_one_too() -> None:
             call()
 
 
+def test_what_a_decoder_keeps_and_does_not_fit() -> None:
+    class Full:
+        def __getitem__(self, key: object) -> None:
+            raise MemoryError("Unable to allocate 19.5 MiB")
+
+    class Kept:
+        def numpy(self) -> Full:
+            return Full()
+
+    with pytest.raises(OutOfMemoryError, match=r"19\.5 MiB"):
+        OnnxValue(Kept()).select(np.arange(2), 3)
+
+
 def test_waveforms_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise MemoryError("Unable to allocate 19.5 MiB")
 
-    monkeypatch.setattr("engines.batch.np.full", full)
+    monkeypatch.setattr("engines.batch.np.empty", full)
     with pytest.raises(OutOfMemoryError, match=r"19\.5 MiB"):
         pad([np.zeros(4, np.float32)])
 

@@ -38,6 +38,9 @@ class FakeSubject:
     row: RowMemory = field(default_factory=lambda: RowMemory(2_000_000, 50_000))
     capacity: float = float("inf")  # padded seconds beyond which there is no memory
     noise: Callable[[], float] = lambda: 1.0
+    beams: int = 0
+    step: Callable[[int], float] = lambda rows: 0.01  # seconds of a step with so many rows
+    measured: list[float] = field(default_factory=list)  # padded seconds of the runs whose memory was measured
     closed: bool = False
     learnt: RowMemory | None = None
 
@@ -51,6 +54,9 @@ class FakeSubject:
         alone = (self.fixed + self.per_second * length) * self.alone(self.threads)
         self.clock.now += alone * count / self.parallel(self.threads, workers) * self.noise()
 
+    def steps(self, length: float, count: int) -> None:
+        self.clock.now += self.step(count * self.beams) * self.noise()
+
     def max_rows(self, length: float) -> int:
         return int(LIMIT / self.learnt.of(length)) if self.learnt else 1000
 
@@ -59,6 +65,7 @@ class FakeSubject:
         before = self.clock.now
         run()
         padded = ((self.clock.now - before) / self.alone(self.threads) - self.fixed) / self.per_second
+        self.measured.append(padded)
         return round(2 * self.row.of(padded / 2))
 
     def learn(self, row: RowMemory) -> None:

@@ -53,7 +53,8 @@ class Bench:
         code = script.format(marks=str(self.folder / "marks"), answer=str(self.folder / "answer"))
 
         async def start(*command: str, **pipes: Any) -> asyncio.subprocess.Process:
-            return await execute(sys.executable, "-c", code, *command[3:], **pipes)
+            assert command[:4] == (sys.executable, "-I", "-c", background.PROGRAM.format(path=sys.path))
+            return await execute(sys.executable, "-c", code, *command[4:], **pipes)
 
         async def main() -> None:
             calibrator = Calibrator(self.settings)
@@ -145,6 +146,42 @@ def test_a_request_stops_the_measurement_and_it_is_tried_again(bench: Bench) -> 
     assert not any(alive(process) for process in bench.started)
 
 
+def test_the_measurement_is_given_up_where_there_are_always_requests(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waited, given_up = list[float](), list[float]()
+
+    async def quiet(idle: Callable[[], bool], seconds: float) -> None:
+        waited.append(seconds)
+
+    def until() -> bool:
+        bench.busy = any(alive(process) for process in bench.started)
+        given_up.extend([time.monotonic()] if "there are always requests" in caplog.text and not given_up else [])
+        return bool(given_up) and time.monotonic() > given_up[0] + 0.5  # five times as long as it waits
+
+    monkeypatch.setattr(background, "TRIES", 3)
+    monkeypatch.setattr(background, "_quiet", quiet)
+    bench.run(WAIT, until)
+    assert len(bench.started) == 3
+    assert waited == [pytest.approx(seconds) for seconds in (0.1, 0.2, 0.4)]
+
+
+def test_one_that_is_interrupted_lets_others_go_first(bench: Bench) -> None:
+    calibrator, other = Calibrator(bench.settings), Engine(ENGINE)
+    both = lambda: [bench.engine, other]  # noqa: E731
+    assert calibrator._next(both) is bench.engine
+    calibrator._interrupt(bench.engine)
+    assert calibrator._next(both) is other
+
+
+def test_no_module_of_the_working_directory_is_run(tmp_path: Path) -> None:
+    (tmp_path / "sonant.py").write_text("raise SystemExit('found in the working directory')")
+    code = background.PROGRAM.format(path=[path for path in sys.path if path])
+    command = [sys.executable, "-I", "-c", code, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_is_measured_while_requests_come(bench: Bench) -> None:
     bench.busy = True
     end = time.monotonic() + 0.5  # five times as long as it waits
@@ -188,6 +225,15 @@ def test_without_memory_for_a_second_copy_nothing_is_started(
 ) -> None:
     monkeypatch.setattr("engines.host.free_memory", lambda: 1000)
     bench.run(ANSWER, lambda: "free memory" in caplog.text)
+    assert not bench.started
+
+
+def test_without_memory_on_the_gpu_nothing_is_started(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Engine, "device", "cuda")
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: background.CONTEXT_BYTES)
+    bench.run(ANSWER, lambda: "free GPU memory" in caplog.text)
     assert not bench.started
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engines.errors import OutOfMemoryError
-from engines.memory import UNMEASURED
+from engines.memory import UNMEASURED, RowMemory
 from server.calibration.measure import Measured, Measurement
 from tests.server.calibration.subjects import Clock, FakeSubject
 
@@ -74,6 +74,33 @@ def test_memory_is_measured() -> None:
     found = Bench(**CPU).measure()
     assert found.calibration.bytes_per_second == pytest.approx(2_000_000, rel=0.01)
     assert found.calibration.bytes_per_square_second == pytest.approx(50_000, rel=0.01)
+
+
+def test_rows_too_long_for_the_memory_are_not_tried() -> None:
+    """What two of 7.5 s took says that two of 15 s take more than there is."""
+    bench = Bench(**CPU, row=RowMemory(60_000_000, 5_000_000))
+    found = bench.measure().calibration
+    assert bench.opened[0].measured == pytest.approx([2 * 3.75, 2 * 7.5])
+    assert found.bytes_per_second == pytest.approx(60_000_000, rel=0.01)
+    assert found.bytes_per_square_second == pytest.approx(5_000_000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("step", "beams", "expected"),
+    [
+        (lambda rows: 0.01 * rows, 4, 4),  # nothing is gained
+        (lambda rows: 0.01, 4, 256),  # each row more is for nothing
+        (lambda rows: max(0.01, 0.001 * rows), 1, 16),
+    ],
+)
+def test_how_many_are_written_about_at_a_time(step: Callable[[int], float], beams: int, expected: int) -> None:
+    found = Bench(**CPU, beams=beams, step=step).measure().calibration
+    assert found.live_beams == expected
+    assert f"{expected} beams at a time" in str(found)
+
+
+def test_without_a_decoder_nothing_is_written() -> None:
+    assert Bench(**CPU).measure().calibration.live_beams is None
 
 
 def test_batches_stay_within_the_memory() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from engines.engine import Engine
 from engines.errors import RuntimeUnavailableError
 from engines.memory import RowMemory
 from engines.runtimes import RuntimeOptions
-from server.calibration.subject import EngineSubject
+from server.calibration.subject import STEPS, EngineSubject
 
 ENGINES = Path(__file__).parents[3] / "demo" / "engines"
 OPTIONS = RuntimeOptions("cpu", 1)
@@ -43,6 +44,36 @@ def test_clips_of_a_decoder_are_written_about(monkeypatch: pytest.MonkeyPatch) -
     assert not steps
     subject.clips(1.0, 2, 2)
     assert len(steps) == 24
+
+
+def test_clips_are_written_about_again_from_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, rows = list[int](), list[int]()
+    start, step = Engine.start, Engine.step
+
+    def started(engine: Engine, clips: Any, beams: int) -> Any:
+        starts.append(len(clips))
+        return start(engine, clips, beams)
+
+    def stepped(engine: Engine, state: Any, *arguments: Any) -> Any:
+        rows.append(state.clips if state.steps < STEPS else -1)
+        return step(engine, state, *arguments)
+
+    monkeypatch.setattr(Engine, "start", started)
+    monkeypatch.setattr(Engine, "step", stepped)
+    subject = EngineSubject(ENGINES / "hubert-translate-english-german", OPTIONS)
+    for _ in range(3):
+        subject.steps(1.0, 2)
+    assert starts == [2]
+    assert rows == [2] * 3 * STEPS
+
+
+def test_on_a_gpu_a_run_takes_what_the_arena_has_grown_by_since_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows by less with a longer batch if a shorter one has been there before."""
+    free = iter([1000, 900, 700, 700])
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: next(free))
+    monkeypatch.setattr(Engine, "load", lambda *_: SimpleNamespace(device="cuda"))
+    subject = EngineSubject(ENGINES / "hubert-intent-english", OPTIONS)
+    assert [subject.memory(lambda: None) for _ in range(3)] == [100, 300, 300]
 
 
 def test_what_is_closed_is_gone() -> None:

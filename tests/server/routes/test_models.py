@@ -1,4 +1,5 @@
 import shutil
+import time
 from pathlib import Path
 
 from engines.manifest import Manifest
@@ -85,3 +86,17 @@ def test_to_load_and_unload(models: Path, tmp_path: Path) -> None:
         (tmp_path / "second" / "2" / "golden.safetensors").write_bytes(b"")
         assert server.error(server.client.post("/v1/models/second/load")) == (422, "model_load_failed", "model")
         assert encode("second") == (200, None)
+
+
+def test_what_is_not_done_in_time_goes_on(models: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, wait=False) as server:
+        shutil.copytree(models / "tiny-base", tmp_path / "new")
+        late = server.client.post("/v1/models/new/load?timeout=0.0001")
+        assert late.status_code == 504
+        server.wait_for("/health/ready")
+        assert server.error(late) == (504, "deadline_exceeded", "timeout")
+        assert server.error(server.client.post("/v1/models/new/unload?timeout=601"))[1] == "option_invalid"
+        late = server.client.post("/v1/models/new/unload?timeout=0.0001")
+        assert server.error(late) == (504, "deadline_exceeded", "timeout")
+        while server.client.get("/v1/models/new").json()["state"] != "unloaded":
+            time.sleep(0.01)

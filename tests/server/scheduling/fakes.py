@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from engines.batch import Clip, Row
 from engines.manifest import Generation, Search
 from server.decoding.search import Plan
+from server.scheduling.engine import Graph
 from server.scheduling.jobs import AnyJob, BatchJob, Result
-from server.scheduling.scheduler import Graph, Limits, Scheduler
+from server.scheduling.limits import Limits
+from server.scheduling.scheduler import Scheduler
 
 RATE = 100
 LAYERS = 4
 START, WORD, EOS = 0, 1, 2
-LIMITS = Limits(queue_seconds=1000, batch_seconds=10, max_padding=0.2, live_beams=8)
+LIMITS = Limits(queue_seconds=1000, batch_seconds=10, max_padding=0.2, live_beams=8, live_seconds=10, start_seconds=10)
 
 
 def clip(seconds: float, value: float = 1.0) -> Clip:
@@ -88,6 +90,9 @@ class FakeEngine:
     seconds: float = 0.0
     step_seconds: float = 0.0
     rows: int = 1_000_000  # samples of all rows of a batch
+    loads: list[tuple[str, ...]] = field(default_factory=list)
+    load: Callable[[], None] = lambda: None
+    works: bool = True  # what is found when it is checked again
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -101,6 +106,16 @@ class FakeEngine:
 
     def max_rows(self, samples: int) -> int:
         return self.rows // samples
+
+    def needs_load(self, outputs: Iterable[str]) -> bool:
+        return set(outputs) <= {"c"} and not self.loads
+
+    def load_for(self, outputs: Iterable[str]) -> None:
+        self.loads.append(tuple(outputs))
+        self.load()
+
+    def recheck(self) -> bool:
+        return self.works
 
     def run(self, clips: Sequence[Clip], outputs: Sequence[str]) -> list[Row]:
         self._call(clips, tuple(outputs))

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +17,15 @@ def nobody() -> asyncio.Future[Any]:
     return asyncio.Future(loop=loop)
 
 
-def jobs_of(seconds: Iterable[float], layers: float = 1.0) -> list[BatchJob]:
-    return [BatchJob(clip(one), nobody(), frozenset({"a"}), layers) for one in seconds]
+LAYERS = 12
+
+
+def jobs_of(seconds: Iterable[float], layers: int = LAYERS) -> list[BatchJob]:
+    return [BatchJob(clip(one), nobody(), frozenset({"a"}), layers, LAYERS) for one in seconds]
 
 
 def room(seconds: float, max_padding: float = 0.2, max_rows: int = 1000, spare_seconds: float = 0.0) -> Room:
-    return Room(seconds * RATE, max_padding, lambda samples: max_rows, spare_seconds * RATE)
+    return Room(seconds * RATE, max_padding, lambda samples: max_rows, spare_seconds * RATE * LAYERS)
 
 
 def lengths_of(batch: Iterable[AnyJob]) -> list[float]:
@@ -48,15 +52,20 @@ def test_the_oldest_goes_even_if_it_exceeds_the_budget() -> None:
 
 
 def test_clips_of_other_layers_share_a_batch_where_that_is_cheaper() -> None:
-    waiting = jobs_of([2.0]) + jobs_of([2.0], 0.5) + jobs_of([2.0])
-    assert [job.depth for job in form_batch(waiting, room(10))] == [1.0, 1.0]
+    waiting = jobs_of([2.0]) + jobs_of([2.0], 6) + jobs_of([2.0])
+    assert [job.layers for job in form_batch(waiting, room(10))] == [12, 12]
     # Half of the layers on 2 s cost as much as all of them on 1 s.
-    assert [job.depth for job in form_batch(waiting, room(10, spare_seconds=1))] == [1.0, 0.5, 1.0]
-    assert [job.depth for job in form_batch(waiting, room(10, spare_seconds=0.9))] == [1.0, 1.0]
+    assert [job.layers for job in form_batch(waiting, room(10, spare_seconds=1))] == [12, 6, 12]
+    assert [job.layers for job in form_batch(waiting, room(10, spare_seconds=0.9))] == [12, 12]
     # Also where the first is the one that runs more layers than it needs; two of it waste twice as much.
-    assert [job.depth for job in form_batch(waiting[1:], room(10, spare_seconds=1))] == [0.5, 1.0]
-    waiting = jobs_of([2.0, 2.0], 0.5) + jobs_of([2.0])
-    assert [job.depth for job in form_batch(waiting, room(10, spare_seconds=1))] == [0.5, 0.5]
+    assert [job.layers for job in form_batch(waiting[1:], room(10, spare_seconds=1))] == [6, 12]
+    waiting = jobs_of([2.0, 2.0], 6) + jobs_of([2.0])
+    assert [job.layers for job in form_batch(waiting, room(10, spare_seconds=1))] == [6, 6]
+
+
+@pytest.mark.parametrize("layers", range(1, LAYERS + 1))
+def test_clips_of_the_same_layers_always_share_a_batch(layers: int) -> None:
+    assert len(form_batch(jobs_of([1.0] * 64, layers), room(100))) == 64
 
 
 def test_the_rows_of_a_length_are_limited() -> None:
@@ -89,6 +98,6 @@ def test_halves_are_the_shorter_and_the_longer_clips() -> None:
 
 
 def test_a_batch_in_sum() -> None:
-    batch = Batch.of([*jobs_of([1.0, 3.0]), *jobs_of([2.0], 0.25)])
-    assert batch == Batch(3, 3 * RATE, 6 * RATE, 1.0, 2.25)
+    batch = Batch.of([*jobs_of([1.0, 3.0]), *jobs_of([2.0], 3)])
+    assert batch == Batch(3, 3 * RATE, 6 * RATE, 12, 27)
     assert batch.padded == 9 * RATE

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,13 +8,15 @@ import numpy as np
 import pytest
 
 from engines.batch import Clip
-from engines.errors import EngineMismatchError
+from engines.errors import EngineMismatchError, OutOfMemoryError
 from server.errors import EngineFailedError, ModelNotReadyError
 from server.scheduling.jobs import GenerationJob, Written
+from server.scheduling.limits import Limits
 from server.scheduling.live import Live, LiveBatch
-from server.scheduling.scheduler import Limits, Scheduler
+from server.scheduling.scheduler import Scheduler
 from tests.server.scheduling.fakes import (
     EOS,
+    LIMITS,
     RATE,
     WORD,
     FakeEngine,
@@ -203,6 +206,45 @@ def test_live_batches_take_turns() -> None:
         assert len(live) == 2
 
     asyncio.run(run())
+
+
+def test_texts_that_ended_are_handed_out_though_memory_is_short() -> None:
+    failures = [OutOfMemoryError("no")]
+
+    class ShortState(FakeState):
+        def keep(self, clips: Sequence[int]) -> None:
+            if failures:
+                raise failures.pop()
+            super().keep(clips)
+
+    class Short(FakeEngine):
+        def start(self, clips: Sequence[Clip], beams: int) -> FakeState:
+            state = super().start(clips, beams)
+            return ShortState(state.clips, state.rows, state.cache)
+
+    async def test(scheduler: Scheduler) -> None:
+        assert words(await outcomes(scheduler.submit_generation([clip(1, 2), clip(1, 6), clip(1, 9)], plan()))) == [
+            2,
+            6,
+            9,
+        ]
+
+    scheduled(Short(), test)
+    assert not failures
+
+
+def test_a_long_text_holds_up_no_short_one_however_small_batches_are() -> None:
+    engine = FakeEngine(step_seconds=0.001)
+
+    async def test(scheduler: Scheduler) -> None:
+        [long] = scheduler.submit_generation([clip(5, 900)], plan())
+        while not engine.calls:  # noqa: ASYNC110  # they come from another thread
+            await asyncio.sleep(0.001)
+        await outcomes(scheduler.submit_generation([clip(3, 3)], plan()))
+        assert not long.future.done()
+        long.future.cancel()
+
+    scheduled(engine, test, dataclasses.replace(LIMITS, batch_seconds=1))
 
 
 def test_texts_are_written_together_and_each_is_handed_out_when_it_has_ended() -> None:

@@ -8,7 +8,8 @@ from prometheus_client import REGISTRY
 
 from server.errors import QueueFullError, WaitTooLongError
 from server.scheduling.jobs import AnyJob, BatchJob
-from server.scheduling.queue import Queue, Throughput
+from server.scheduling.queue import MAX_JOBS, Queue
+from server.scheduling.throughput import Throughput
 from tests.server.scheduling.fakes import RATE, clip
 from tests.server.scheduling.test_batches import nobody
 
@@ -18,7 +19,8 @@ def jobs_of(*seconds: float) -> list[BatchJob]:
 
 
 def queue_of(jobs: Iterable[BatchJob] = (), audio_per_second: float = 0.0, workers: int = 1) -> Queue:
-    queue = Queue("queued", RATE, Throughput(workers, audio_per_second * RATE))
+    per_sample = 1 / (audio_per_second * RATE) if audio_per_second else 0.0
+    queue = Queue("queued", RATE, Throughput(workers, per_sample))
     queue.add(list(jobs))
     return queue
 
@@ -27,36 +29,42 @@ def soon(seconds: float) -> float:
     return time.perf_counter() + seconds
 
 
-def test_throughput_is_measured_and_of_all_workers() -> None:
-    throughput = Throughput(workers=2)
-    assert throughput.seconds(1000) == 0
-    throughput.measure(100, 2.0)
-    assert throughput.seconds(100) == 1.0
-    throughput.measure(200, 2.0)  # one fifth of the mean is the newest
-    assert throughput.seconds(120) == 1.0
-
-
 def test_a_full_queue() -> None:
     queue = queue_of(jobs_of(6), audio_per_second=2)
-    queue.check(4 * RATE, 0, limit_seconds=10, deadline=math.inf)
+    queue.check(jobs_of(4), [], limit_seconds=10, deadline=math.inf)
     with pytest.raises(QueueFullError, match="6 s of audio wait, 10 s is the limit") as caught:
-        queue.check(5 * RATE, 4 * RATE, limit_seconds=10, deadline=math.inf)
+        queue.check(jobs_of(5), jobs_of(4), limit_seconds=10, deadline=math.inf)
     assert caught.value.retry_after == 5  # 6 s that wait and 4 s that run, at 2 s a second
     assert caught.value.code == "queue_full"
 
 
-def test_an_empty_queue_takes_anything() -> None:
-    queue_of(audio_per_second=2).check(100 * RATE, 0, limit_seconds=10, deadline=soon(1))
+def test_too_many_clips() -> None:
+    queue = queue_of(jobs_of(*[0.01] * (MAX_JOBS - 1)))
+    queue.check(jobs_of(0.01), [], limit_seconds=1000, deadline=math.inf)
+    with pytest.raises(QueueFullError, match="clips wait"):
+        queue.check(jobs_of(0.01, 0.01), [], limit_seconds=1000, deadline=math.inf)
+
+
+def test_an_engine_that_has_nothing_to_do_takes_anything() -> None:
+    queue_of(audio_per_second=2).check(jobs_of(100), [], limit_seconds=10, deadline=soon(1))
 
 
 def test_a_wait_beyond_the_deadline_is_refused_with_the_time_until_it_is_not() -> None:
     queue = queue_of(jobs_of(4, 4), audio_per_second=2, workers=2)
-    queue.check(2 * RATE, 2 * RATE, limit_seconds=100, deadline=soon(4))  # 12 s at 4 s a second
+    queue.check(jobs_of(2), jobs_of(2), limit_seconds=100, deadline=soon(4))  # 12 s at 4 s a second
     with pytest.raises(WaitTooLongError) as caught:
-        queue.check(2 * RATE, 2 * RATE, limit_seconds=100, deadline=soon(1.3))
-    assert caught.value.retry_after == 2  # 3 s of work, and 0.8 x 1.3 s there
+        queue.check(jobs_of(6), jobs_of(2), limit_seconds=100, deadline=soon(1.3))
+    assert caught.value.retry_after == 3  # 4 s of work, and 0.8 x 1.3 s there
     assert caught.value.code == "wait_too_long"
-    queue_of(jobs_of(100)).check(RATE, 0, limit_seconds=1000, deadline=soon(0.01))  # nothing is known
+    queue_of(jobs_of(100)).check(jobs_of(1), [], limit_seconds=1000, deadline=soon(0.01))  # nothing is known
+
+
+def test_the_windows_of_a_long_clip_keep_nobody_else_out() -> None:
+    queue = queue_of(jobs_of(*[30] * 60), audio_per_second=10)  # three minutes of work
+    queue.check(jobs_of(3), [], limit_seconds=100, deadline=soon(10))  # it comes after the first of them
+    queue.check([], [], limit_seconds=100, deadline=soon(10))
+    with pytest.raises(WaitTooLongError):  # while another as long would have to share the time with it
+        queue.check(jobs_of(*[30] * 60), [], limit_seconds=100, deadline=soon(200))
 
 
 def test_the_cancelled_make_room_and_are_forgotten() -> None:
@@ -64,7 +72,7 @@ def test_the_cancelled_make_room_and_are_forgotten() -> None:
         jobs = [BatchJob(clip(5), asyncio.Future(), frozenset({"a"})) for _ in range(2)]
         queue = queue_of(jobs)
         jobs[0].future.cancel()
-        queue.check(5 * RATE, 0, limit_seconds=10, deadline=math.inf)
+        queue.check(jobs_of(5), [], limit_seconds=10, deadline=math.inf)
         assert queue.waiting == jobs[1:]
         assert REGISTRY.get_sample_value("sonant_queue_audio_seconds", {"model": "queued"}) == 5
 
@@ -77,7 +85,7 @@ def test_what_must_run_again_does_so_in_its_parts_and_first() -> None:
         queue = queue_of()
         queue.put_back([jobs[:1], jobs[1:3]])
         queue.put_back([jobs[3:]])
-        assert queue.samples == 4 * RATE
+        assert REGISTRY.get_sample_value("sonant_queue_audio_seconds", {"model": "queued"}) == 4
         jobs[0].future.cancel()
         jobs[2].future.cancel()
         assert queue.next_again() == [jobs[3]]
@@ -97,4 +105,4 @@ def test_a_long_request_is_due_piece_by_piece() -> None:
     queue.add([between])
     assert queue.waiting == [long[0], long[1], between, long[2]]
     assert queue.clear() == [long[0], long[1], between, long[2]]
-    assert queue.samples == 0
+    assert not queue.waiting

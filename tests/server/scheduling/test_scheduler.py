@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import threading
 import time
 from collections.abc import Sequence
 
@@ -17,8 +18,10 @@ from server.errors import (
     ShuttingDownError,
     WaitTooLongError,
 )
+from server.scheduling.faults import SUSPICIOUS
 from server.scheduling.jobs import BatchJob, Result
-from server.scheduling.scheduler import Limits, Scheduler
+from server.scheduling.limits import Limits
+from server.scheduling.scheduler import Scheduler
 from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip, occupied, outcomes, scheduled, values
 
 
@@ -109,7 +112,7 @@ def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back() -> 
         await occupied(engine, scheduler)
         scheduler.submit([clip(5)], ["a"])
         with pytest.raises(QueueFullError, match="5 s of audio wait, 10 s is the limit") as caught:
-            scheduler.submit([clip(3), clip(3)], ["a"])
+            scheduler.submit([clip(6)], ["a"])
         assert caught.value.retry_after in (3, 4)  # 6 s at somewhat less than 2 s a second
         scheduler.submit([clip(5)], ["a"])
 
@@ -214,6 +217,77 @@ def test_one_clip_that_has_not_enough_memory() -> None:
     scheduled(FakeEngine(fault=fault), test)
 
 
+def test_a_clip_that_fits_alone_is_not_refused_for_its_neighbours_memory() -> None:
+    gate, together = threading.Event(), list[int]()
+
+    def fault(clips: Sequence[Clip]) -> None:
+        if clips[0][0] == 7:
+            together.append(1)
+            if len(together) == 1:
+                raise OutOfMemoryError("the host has no more memory")
+        else:
+            gate.wait(10)
+
+    engine = FakeEngine(fault=fault)
+
+    async def test(scheduler: Scheduler) -> None:
+        neighbour = scheduler.submit([clip(1)], ["a"])
+        while not engine.calls:  # noqa: ASYNC110  # they come from other threads
+            await asyncio.sleep(0.001)
+        jobs = scheduler.submit([clip(1, 7)], ["a"])
+        while not together:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        gate.set()
+        assert values(await outcomes(neighbour + jobs)) == [1, 7]
+
+    scheduled(engine, test, dataclasses.replace(LIMITS, workers=2))
+
+
+def test_a_graph_is_loaded_once_without_the_watchdog_and_is_not_measured() -> None:
+    engine = FakeEngine(load=lambda: time.sleep(0.5))
+    told: list[float] = []
+
+    async def run() -> None:
+        limits = dataclasses.replace(LIMITS, watchdog_seconds=0.3)
+        scheduler = Scheduler("loading", engine, RATE, limits, lambda name, seconds: told.append(seconds))
+        assert values(await outcomes(scheduler.submit([clip(1)], ["c"])), "c") == [3]
+        assert values(await outcomes(scheduler.submit([clip(1)], ["c"])), "c") == [3]
+        assert engine.loads == [("c",)]
+        engine.gate.clear()
+        waiting = scheduler.submit([clip(1)], ["c"])
+        scheduler.submit([clip(1)], ["c"], time.perf_counter() + 0.25)  # soon done, as far as was measured
+        engine.gate.set()
+        await outcomes(waiting)
+        await scheduler.close()
+
+    asyncio.run(run())
+    assert told == []
+
+
+def test_an_engine_that_fails_on_everything_is_given_up() -> None:
+    def fault(clips: Sequence[Clip]) -> None:
+        raise RuntimeError("an illegal memory access")
+
+    engine, told = FakeEngine(fault=fault), list[str]()
+
+    async def run() -> None:
+        scheduler = Scheduler("broken", engine, RATE, LIMITS, lambda name, seconds: told.append(name))
+        for _ in range(SUSPICIOUS):  # its golden clips still come out
+            await outcomes(scheduler.submit([clip(1)], ["a"]))
+        assert told == []
+        engine.works = False
+        for _ in range(SUSPICIOUS):
+            await outcomes(scheduler.submit([clip(1)], ["a"]))
+        while not told:  # noqa: ASYNC110  # it is checked after the answer
+            await asyncio.sleep(0.001)
+        with pytest.raises(EngineHungError, match="does not work"):
+            scheduler.submit([clip(1)], ["a"])
+        await scheduler.close()
+
+    asyncio.run(run())
+    assert told == ["broken"]
+
+
 def test_an_engine_that_hangs_fails_all_that_waits_and_is_reported() -> None:
     engine, told = FakeEngine(), list[tuple[str, float]]()
 
@@ -308,6 +382,7 @@ def test_a_fault_of_the_scheduler_itself_fails_only_the_first_that_waits() -> No
         engine.gate.set()
         found = await outcomes(first + jobs)
         assert any(isinstance(one, EngineFailedError) for one in found)
+        assert any(isinstance(one, Result) for one in found)
         engine.max_rows = lambda samples: 1000  # type: ignore[method-assign]
         assert values(await outcomes(scheduler.submit([clip(1, 4)], ["a"]))) == [4]
 

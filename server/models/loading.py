@@ -17,8 +17,9 @@ from engines.runtimes import RuntimeOptions
 from server.calibration import Calibration
 from server.calibration.background import Calibrator
 from server.decoding.text import TextDecoder
-from server.model import Served
-from server.scheduling.scheduler import Limits, Scheduler
+from server.models.model import Served
+from server.scheduling.limits import Limits
+from server.scheduling.scheduler import Scheduler
 from server.settings import Settings
 from server.tasks.transcribe import default_search
 

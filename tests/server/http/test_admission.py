@@ -6,7 +6,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.lifecycle import Admission, Lifecycle
+from server.http.admission import Admission
+from server.process import Lifecycle
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +95,7 @@ def test_a_request_that_is_cancelled_for_another_reason_is_not_answered() -> Non
 
 
 def test_the_rest_of_a_body_that_is_refused_is_passed_over_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.lifecycle.LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("server.http.body.LINGER_SECONDS", 0.05)
 
     async def test() -> None:
         lifecycle = Lifecycle()

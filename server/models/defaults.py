@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from engines.manifest import Task
-from server.model import Model
+from server.models.model import Model
 
 
 class Defaults:

@@ -18,7 +18,6 @@ from engines import repository
 from engines.engine import Engine
 from engines.errors import EngineError
 from engines.manifest import Task
-from server.defaults import Defaults
 from server.errors import (
     ApiError,
     ModelLoadError,
@@ -26,9 +25,12 @@ from server.errors import (
     ModelNotReadyError,
     ModelRequiredError,
     TaskNotSupportedError,
+    quoted,
 )
-from server.loading import Loader
-from server.model import Model, Served
+from server.models.defaults import Defaults
+from server.models.loading import Loader
+from server.models.model import Model, Served
+from server.models.reasons import reason
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -94,13 +96,8 @@ class Models:
         Where that is served already, nothing is done. Raises ModelNotFoundError; ModelLoadError where the engine is not
         what it must be: then what was served before is served on.
         """
-        if name not in self._models:
-            await self._newest(name)
-        if name not in self._models:  # still
-            self._models[name] = Model(name)
-        model = self._models[name]
-        await self._to_the_end(self._load(model))
-        return model
+        await self._to_the_end(self._look_and_load(name))
+        return self.find(name)
 
     async def unload(self, name: str) -> Model:
         """Serve `name` no more, and return when what was admitted is finished and its memory is given back.
@@ -161,7 +158,7 @@ class Models:
         try:
             model.engine = self._loader.read(name, folder)
         except EngineError as error:
-            model.fail(str(error))
+            model.fail(reason(error, self._folder))
             logger.error("model %s is not served: %s", name, error)
         return model
 
@@ -173,10 +170,18 @@ class Models:
         try:
             found = await asyncio.to_thread(repository.find_engines, self._folder)
         except (EngineError, OSError) as error:
-            raise ModelLoadError(f"the models folder cannot be read: {error}", "model") from None
+            logger.error("the models folder cannot be read: %s", error)
+            raise ModelLoadError("the models folder cannot be read", "model") from None
         if name not in found:
             raise _not_found(name, found)
         return found[name]
+
+    async def _look_and_load(self, name: str) -> None:
+        if name not in self._models:
+            await self._newest(name)
+        if name not in self._models:  # still
+            self._models[name] = Model(name)
+        await self._load(self._models[name])
 
     async def _load(self, model: Model) -> None:
         """Load and verify the newest version, then put it in the place of what is served."""
@@ -188,7 +193,7 @@ class Models:
                 served = await self._loader.load(engine)
             except Exception as error:
                 LOADS.labels(model.name, "failed").inc()
-                raise _failure(model, error) from None
+                raise self._failure(model, error) from None
             LOADS.labels(model.name, "served").inc()
             before = model.serve(served, self._version(engine.folder))
             self._awaited.discard(model.name)
@@ -207,10 +212,22 @@ class Models:
             model.error = None
             return None
         if lost := self._defaults.lost(model.name, engine.manifest.tasks):
-            raise ModelLoadError(f"{folder} does not serve {', '.join(lost)}, of which it is the default", "model")
+            what = folder.relative_to(self._folder)
+            raise ModelLoadError(f"{what} does not serve {', '.join(lost)}, of which it is the default", "model")
         if model.served is None:
             model.begin(engine, self._version(folder))
         return engine
+
+    def _failure(self, model: Model, error: Exception) -> ApiError:
+        """Record why `model` could not be loaded; return what to tell who asked for it."""
+        expected = isinstance(error, EngineError | ApiError)
+        detail = str(error) if expected else f"{type(error).__name__}: {error}"
+        kept = "; what was served before is served on" if model.served else ""
+        trace = None if expected else error
+        logger.error("model %s could not be loaded%s: %s", model.name, kept, detail, exc_info=trace)
+        told = reason(error, self._folder)
+        model.fail(told)
+        return error if isinstance(error, ApiError) else ModelLoadError(told + kept, "model")
 
     async def _unload(self, model: Model) -> None:
         async with model.changing:
@@ -230,17 +247,7 @@ class Models:
 
 
 def _not_found(name: str, there: Mapping[str, object]) -> ModelNotFoundError:
-    return ModelNotFoundError(f"there is no model {name!r}; there are: {', '.join(there) or 'none'}", "model")
-
-
-def _failure(model: Model, error: Exception) -> ApiError:
-    """Record why `model` could not be loaded; return what to tell who asked for it."""
-    expected = isinstance(error, EngineError | ApiError)
-    reason = str(error) if expected else f"{type(error).__name__}: {error}"
-    model.fail(reason)
-    kept = "; what was served before is served on" if model.served else ""
-    logger.error("model %s could not be loaded%s: %s", model.name, kept, reason, exc_info=None if expected else error)
-    return error if isinstance(error, ApiError) else ModelLoadError(reason + kept, "model")
+    return ModelNotFoundError(f"there is no model {quoted(name)}; there are: {', '.join(there) or 'none'}", "model")
 
 
 def _not_ready(model: Model) -> ModelNotReadyError:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from server.security import Area, area_of, find, is_loopback, key_of
+from server.http.keys import Area, area_of, find, is_loopback, key_of
 from tests.server.process import Server, serving
 
 

@@ -1,43 +1,20 @@
-"""The end of the process, as the application sees it: what it still owes an answer, and what it no longer takes."""
+"""What is still taken once the process is about to end, and what is still answered."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import ShuttingDownError, envelope
+from server.http.body import pass_over
+from server.process import Lifecycle
 
 # Whoever is refused may find another server at once, or this one when it has started again.
 RETRY_SECONDS = 1
-# For the rest of a body that is not wanted: a connection closed with unread bytes is reset, and the answer lost.
-LINGER_SECONDS = 1.0
 # What asks for nothing that takes long is answered until the end: the state and the metrics of a server that drains.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class Lifecycle:
-    """Whether the process is about to end, and the requests that it finishes before."""
-
-    def __init__(self) -> None:
-        self.is_ending = False
-        self.is_over = False  # what is not answered by now will not be
-        self.admitted: set[asyncio.Task[object]] = set()
-        # Told the model whose engine does not come back from a call, and the seconds; the process sets it.
-        self.on_hung: Callable[[str, float], None] = lambda name, seconds: None
-
-    def end(self) -> None:
-        """Admit no more requests. Safe to call from a signal's handler."""
-        self.is_ending = True
-
-    def cut_off(self) -> None:
-        """Have the requests that are left answered 503."""
-        self.is_over = True
-        for task in self.admitted:
-            task.cancel()
 
 
 class Admission:
@@ -69,7 +46,7 @@ class Admission:
             await self._app(scope, receive, send_last)
             return
         if self._lifecycle.is_ending:
-            await _pass_over(receive)
+            await pass_over(receive)
             await _refuse(scope, receive, send_last)
             return
         task = asyncio.current_task()
@@ -89,10 +66,3 @@ class Admission:
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     error = ShuttingDownError("the server is shutting down", retry_after=RETRY_SECONDS)
     await envelope(error)(scope, receive, send)
-
-
-async def _pass_over(receive: Receive) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while (await receive()).get("more_body", False):
-                pass

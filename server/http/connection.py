@@ -1,7 +1,7 @@
 """Connections: how long a client may take for the head of a request and for reading an answer, and how many there are.
 
 uvicorn itself closes a connection that is idle between two requests, and nothing else: one that sends a head byte by
-byte, or does not read its answer, would be kept for ever. The time of a body is the concern of server.middleware.
+byte, or does not read its answer, would be kept for ever. The time of a body is the concern of server.http.body.
 """
 
 from __future__ import annotations
@@ -107,11 +107,16 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self._stop_send_timer()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that is idle; one that holds the rest of an answer closes only when that is read."""
-        super().timeout_keep_alive_handler()
-        if self.transport.get_write_buffer_size():
+    def on_response_complete(self) -> None:
+        """Watch a connection that closes with its answer: only when the client has read that, it does."""
+        super().on_response_complete()
+        if self.transport.is_closing():
             self._watch_sending()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is idle; the client may still have to read."""
+        super().timeout_keep_alive_handler()
+        self._watch_sending()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -156,3 +161,4 @@ class Connection(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self.transport.close()
+        self._watch_sending()

@@ -20,12 +20,12 @@ from server.errors import (
     ModelRequiredError,
     TaskNotSupportedError,
 )
-from server.models import Models
+from server.models.table import Models
 from server.scheduling.jobs import Result
 from server.settings import Settings
 from tests.server.process import noise, serving, wav
 
-DEMO = Path(__file__).parents[2] / "demo" / "engines"
+DEMO = Path(__file__).parents[3] / "demo" / "engines"
 NAME, CTC = "hubert-intent-english", "hubert-ctc-english"
 
 
@@ -182,6 +182,16 @@ def test_engines_that_fail_do_not_keep_others_from_being_served(some_broken: Pat
         def post(name: str) -> Any:
             return server.client.post("/v1/encode", params={"model": name}, content=b"any")
 
+        # Clients learn why, and nothing of where: that is in the log.
+        answers = [server.client.get("/v1/models").text]
+        for name in ("tampered", "halved"):
+            answer = server.client.post(f"/v1/models/{name}/load")
+            assert answer.status_code == 422
+            assert f"{name}/" in answer.json()["error"]["message"]
+            answers.append(answer.text)
+        assert all(str(some_broken) not in answer for answer in answers)
+        assert str(some_broken / "tampered") in server.log
+
         for name in ("tampered", "halved"):
             assert post(name).status_code == 503
             assert post(name).json()["error"]["code"] == "model_not_ready"
@@ -235,7 +245,9 @@ def test_what_must_not_be_served_does_not_take_over(tmp_path: Path, damage: Call
     loaded(Settings(models=tmp_path), test)
 
 
-def test_no_memory_or_no_file_handles_while_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_or_no_file_handles_while_it_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     place(tmp_path, NAME, "1")
 
     def fail(engine: Engine) -> int:
@@ -245,8 +257,9 @@ def test_no_memory_or_no_file_handles_while_it_loads(tmp_path: Path, monkeypatch
         place(tmp_path, NAME, "2")
         with monkeypatch.context() as patch:
             patch.setattr("engines.repository.load", fail)
-            with pytest.raises(ModelLoadError, match="Too many open files"):
+            with pytest.raises(ModelLoadError, match="unexpected error; the server's log has it; what was served"):
                 await found.load(NAME)
+        assert "Too many open files" in caplog.text
         assert found.find(NAME).version == "1"
         await found.load(NAME)
         assert found.find(NAME).version == "2"

@@ -10,12 +10,12 @@ from engines.engine import Engine
 from engines.errors import EngineTamperedError
 from server.calibration import Calibration
 from server.errors import ApiError
-from server.loading import Loader, tell_limits
+from server.models.loading import Loader, tell_limits
 from server.settings import Settings
 from tests.server.process import noise
 from tests.server.scheduling.fakes import plan
 
-DEMO = Path(__file__).parents[2] / "demo" / "engines"
+DEMO = Path(__file__).parents[3] / "demo" / "engines"
 WRITER, ENCODER = "hubert-translate-english-german", "hubert-intent-english"
 
 

@@ -1,12 +1,9 @@
-"""Around every request: its id and timing, the bounds of its body, and the end of a handler whose client left."""
+"""The body of a request: its bounds, and the end of a handler whose client left."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import re
-import uuid
 from contextlib import suppress
 from typing import Any
 
@@ -14,57 +11,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.accounting import Account
 from server.errors import ApiError, BodyTimeoutError, BodyTooLargeError, envelope
 from server.memory import Hold, Memory
 
-logger = logging.getLogger(__name__)
-
-# What a client may choose as its request's id: nothing that could forge a header or a line of a log.
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
 # For the rest of a body that is not wanted: a connection closed with unread bytes is reset, and the answer lost.
 LINGER_SECONDS = 1.0
-
-
-class RequestContext:
-    """Gives each answer X-Request-Id and Server-Timing, accounts for it, and turns what nobody caught into a 500.
-
-    Handlers put seconds by stage into `request.state.timings`, and the name of a model that is there into
-    `request.state.model`.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application inside."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        wished = Headers(scope=scope).get("x-request-id", "")
-        request_id = wished if REQUEST_ID.fullmatch(wished) else uuid.uuid4().hex
-        account = Account(scope, request_id)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                account.answer(message["status"])
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["Server-Timing"] = account.server_timing()
-                headers["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_headers)
-        except Exception:
-            logger.exception("request %s failed", request_id)
-            if not account.answered:
-                await envelope(ApiError("internal error; the server's log has it under the request id"))(
-                    scope, receive, send_with_headers
-                )
-        finally:
-            account.close()
 
 
 class BodyGuard:
@@ -157,16 +108,9 @@ class _Body:
             self.stop_watching()  # uvicorn says "disconnect" once the answer is complete
             if self._pending:
                 await self._send({**message, "more_body": True})
-                await self._pass_over()
+                await pass_over(self._receive)
                 message = {"type": "http.response.body"}
         await self._send(message)
-
-    async def _pass_over(self) -> None:
-        """Wait for the rest of the body, which nobody wants, but not for long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while (await self._receive()).get("more_body", False):
-                    pass
 
     def stop_watching(self) -> None:
         """Take no more notice of whether the client leaves."""
@@ -179,6 +123,14 @@ class _Body:
         self.client_left = True
         if self._handler is not None:
             self._handler.cancel()
+
+
+async def pass_over(receive: Receive) -> None:
+    """Wait for the rest of a body that nobody wants, but not for long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:

@@ -1,7 +1,5 @@
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +9,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import BodyTimeoutError, BodyTooLargeError, MemoryFullError
-from server.middleware import BodyGuard, RequestContext
+from server.http.body import BodyGuard
+from tests.server.http.asgi import arriving, call, headers_of
 from tests.server.process import serving
 
 
 async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
     body = await Request(scope, receive).body()
     await PlainTextResponse(str(len(body)))(scope, receive, send)
-
-
-async def call(
-    app: ASGIApp, receive: Callable[[], Awaitable[Message]], headers: dict[str, str] | None = None
-) -> list[Message]:
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": raw, "query_string": b""}
-    await asyncio.wait_for(app(scope, receive, send), 5)
-    return sent
-
-
-def arriving(*chunks: bytes, then: str = "wait") -> Callable[[], Awaitable[Message]]:
-    """Receive `chunks` as a body; after it the client stays, or leaves."""
-    messages: list[Any] = [
-        {"type": "http.request", "body": chunk, "more_body": index < len(chunks) - 1}
-        for index, chunk in enumerate(chunks)
-    ]
-
-    async def receive() -> Message:
-        if messages:
-            message: Message = messages.pop(0)
-            return message
-        if then == "wait":
-            await asyncio.sleep(60)
-        await asyncio.sleep(0.01)
-        return {"type": "http.disconnect"}
-
-    return receive
-
-
-def headers_of(sent: list[Message]) -> dict[bytes, bytes]:
-    return dict(sent[0]["headers"])
 
 
 CHUNKED = {"transfer-encoding": "chunked"}
@@ -140,24 +102,6 @@ def test_a_cancellation_from_outside_passes_through() -> None:
         asyncio.run(call(BodyGuard(app, max_bytes=10, timeout=5), arriving(b"1")))
 
 
-def test_what_nobody_caught_becomes_a_500_without_details(caplog: pytest.LogCaptureFixture) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise ZeroDivisionError("secret")
-
-    sent = asyncio.run(call(RequestContext(app), arriving(b""), {"x-request-id": "abc"}))
-    assert sent[0]["status"] == 500
-    assert b"internal_error" in sent[1]["body"]
-    assert b"secret" not in sent[1]["body"]
-    assert headers_of(sent)[b"x-request-id"] == b"abc"
-    assert "request abc failed" in caplog.text
-
-
-@pytest.mark.parametrize("wished", ["", "a b", "a\nb", "x" * 65, "ä"])
-def test_an_id_that_could_forge_a_line_is_replaced(wished: str) -> None:
-    sent = asyncio.run(call(RequestContext(PlainTextResponse("")), arriving(b""), {"x-request-id": wished}))
-    assert re.fullmatch(rb"[0-9a-f]{32}", headers_of(sent)[b"x-request-id"])
-
-
 def test_a_slow_client_of_the_real_server(models: Any) -> None:
     with serving(models, defaults={"encode": "tiny-base"}, body_timeout=0.5) as server, server.connect() as connection:
         connection.sendall(
@@ -167,27 +111,6 @@ def test_a_slow_client_of_the_real_server(models: Any) -> None:
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"body_timeout" in answer
         assert server.client.get("/health/ready").status_code == 200
-
-
-def test_every_answer_has_an_id_and_timings(tmp_path: Path) -> None:
-    with serving(tmp_path, wait=False, max_body_bytes=100) as server:
-        client = server.client
-        answers = {
-            200: client.get("/health/live"),
-            307: client.get("/"),
-            400: client.post("/v1/encode", content=b"x"),
-            404: client.get("/nowhere"),
-            405: client.get("/v1/encode"),
-            413: client.post("/v1/encode", content=bytes(101)),
-            415: client.post("/v1/encode", content=b"x", headers={"Content-Type": "text/plain"}),
-            422: client.post("/v1/encode?pooling=odd", content=b"x"),
-        }
-        for status, answer in answers.items():
-            assert answer.status_code == status
-            assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])
-            assert re.search(r"total;dur=\d", answer.headers["Server-Timing"])
-            assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert client.get("/nowhere", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"] == "mine"
 
 
 def test_the_answer_to_a_large_body_is_not_lost(tmp_path: Path) -> None:

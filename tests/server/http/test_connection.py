@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 20.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
-    (models / NAME).symlink_to(Path(__file__).parents[2] / "demo" / "engines" / NAME)
+    (models / NAME).symlink_to(Path(__file__).parents[3] / "demo" / "engines" / NAME)
     with serving(models, header_timeout=1, send_timeout=1, max_connections=CONNECTIONS, calibrate="off") as running:
         yield running
 

@@ -5,8 +5,8 @@ from typing import Any, cast
 import pytest
 
 from engines.manifest import Task
-from server.defaults import Defaults
-from server.model import Model
+from server.models.defaults import Defaults
+from server.models.model import Model
 
 
 def model(name: str, tasks: Sequence[Task] | None) -> Model:

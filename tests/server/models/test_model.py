@@ -5,7 +5,7 @@ from typing import Any, cast
 from prometheus_client import REGISTRY
 
 from engines.verify import Check
-from server.model import Model, Served
+from server.models.model import Model, Served
 from server.scheduling.scheduler import Scheduler
 from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip, outcomes, values
 

@@ -1,0 +1,1 @@
+"""What wraps every request, from its connection to its key."""
