@@ -123,7 +123,8 @@ class Engine:
     @property
     def device(self) -> str | None:
         """Where its graphs run, "cpu" or "cuda"; None as long as none is loaded."""
-        return next((session.device for session in [*self._sessions.values()]), None)
+        sessions = list(self._sessions.values())  # others may be loaded meanwhile
+        return sessions[0].device if sessions else None
 
     def close(self) -> None:
         """Drop the sessions: their memory is free when the runs that hold them have ended. Nothing is loaded again."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from engines import files
 from engines.consistency import problems
 from engines.errors import EngineInvalidError, EngineNotFoundError, EngineVersionError
 from engines.parts import (
@@ -53,6 +54,10 @@ __all__ = [
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "engine.json"
+# Of an engine.json: a vocabulary of 250,000 tokens takes some 5 MB.
+MAX_BYTES = 16 * 2**20
+# Of an integer in it: twice it is still a number of 64 bits, and a float.
+MAX_INTEGER = 2**62
 
 
 class Manifest(Part):
@@ -133,13 +138,14 @@ class Manifest(Part):
         """
         path = folder / MANIFEST_NAME
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(files.read(path, MAX_BYTES), parse_int=_integer)
         except FileNotFoundError:
             raise EngineNotFoundError(
                 f"{folder} is not an engine: it has no {MANIFEST_NAME}; write one with `sonant export`"
             ) from None
-        except (ValueError, OSError) as error:
-            raise EngineInvalidError(f"{path} cannot be read ({error}); export the engine again") from None
+        except (ValueError, OSError, RecursionError, MemoryError) as error:
+            what = str(error) or type(error).__name__
+            raise EngineInvalidError(f"{path} cannot be read ({what}); export the engine again") from None
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise EngineVersionError(
@@ -152,3 +158,11 @@ class Manifest(Part):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the whole file"
             raise EngineInvalidError(f"{path}: {where}: {first['msg']}; export the engine again") from None
+
+
+def _integer(digits: str) -> int:
+    """Return an integer of the file; ValueError where it is too large to be calculated with."""
+    number = int(digits)
+    if abs(number) > MAX_INTEGER:
+        raise ValueError("an integer of more than 62 bits")
+    return number

@@ -1,18 +1,25 @@
 """A folder of engines: `MODELS/NAME/`, or `MODELS/NAME/VERSION/` where the newest version is the one that is used.
 
 A version is a folder of its own, and complete when it appears: copy it under a name that begins with a dot, then rename
-it. Files of an engine that is loaded must not be overwritten: its weights are mapped into memory, so that what it
+it. Names are text that can be printed, in any script: they stand in answers, addresses, metrics and log lines. Folders
+whose names have line breaks, other control or invisible characters, or bytes that are not UTF-8 are passed over, with a
+warning.
+
+Files of an engine that is loaded must not be overwritten: its weights are mapped into memory, so that what it
 computes would change, and a file that is cut short ends the process. To delete or to rename them is safe.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from engines import host
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
 from engines.manifest import MANIFEST_NAME
+
+logger = logging.getLogger(__name__)
 
 FileStates = dict[str, tuple[int, ...] | None]  # by name: which file it is, its size and when it was changed; or none
 
@@ -27,6 +34,9 @@ def find_engines(models: Path) -> dict[str, Path]:
         raise EngineNotFoundError(f"{models} is not a folder: name one that holds engines with --models")
     found: dict[str, Path] = {}
     for folder in sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if not folder.name.isprintable():  # as bytes that are not UTF-8 are not either
+            logger.warning("a folder is passed over, since its name cannot be printed: %s", ascii(folder.name))
+            continue
         try:
             newest = _newest(folder)
         except OSError:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from engines import digest, generation
+from engines import digest, files, generation
 from engines.batch import INPUTS, Clip, Row, run_batch
 from engines.errors import EngineInvalidError, EngineNotFoundError, EngineTamperedError, OutOfMemoryError
 from engines.manifest import LOGITS, TOKENS, Graph, Manifest, Precision
@@ -199,6 +199,7 @@ def read_golden(folder: Path, manifest: Manifest) -> list[Reference]:
 def check_file(path: Path, sha256: str) -> None:
     """Raise EngineTamperedError if `path` does not have this SHA-256, another EngineError if it cannot be read."""
     try:
+        files.check_regular(path)
         found = digest.sha256(path)
     except FileNotFoundError:
         raise EngineNotFoundError(f"{path} is missing: the engine is incomplete; export or copy it again") from None

@@ -23,6 +23,7 @@ ApiError                                500 server_error           internal_erro
 |  |- RequestTooLargeError              413                        request_too_large
 |  |- MediaTypeError                    415                        media_type_not_supported
 |  |- HeadTooLargeError                 431                        head_too_large
+|  |- TransferEncodingError             501                        transfer_encoding_not_supported
 |  |- ModelLoadError                    422                        model_load_failed
 |  `- OptionError                       422                        option_invalid
 |     |- FieldUnknownError              422                        field_unknown
@@ -215,6 +216,13 @@ class MediaTypeError(RequestError):
 
     status = 415
     code = "media_type_not_supported"
+
+
+class TransferEncodingError(RequestError):
+    """The body is encoded otherwise than in chunks."""
+
+    status = 501
+    code = "transfer_encoding_not_supported"
 
 
 class ModelLoadError(RequestError):

@@ -15,9 +15,10 @@ RETRY_SECONDS = 1
 class Memory:
     """What all requests together may hold of one kind, in bytes; used from any thread."""
 
-    def __init__(self, kind: str, ceiling: float) -> None:
-        """`kind` is what error messages call it."""
+    def __init__(self, kind: str, ceiling: float, advice: str = "") -> None:
+        """`kind` is what error messages call it, `advice` what they tell who asks for more than there ever is."""
         self._kind = kind
+        self._advice = f": {advice}" if advice else ""
         self._ceiling = ceiling
         self._held = 0
         self._lock = threading.Lock()
@@ -48,7 +49,7 @@ class Memory:
         return MemoryFullError(message, retry_after=RETRY_SECONDS)
 
     def _never(self, size: int) -> RequestTooLargeError:
-        message = f"the request's {self._kind} takes {size} bytes or more, the limit is {self._ceiling}"
+        message = f"the request's {self._kind} takes {size} bytes or more, the limit is {self._ceiling}{self._advice}"
         return RequestTooLargeError(message)
 
 

@@ -76,8 +76,8 @@ class Process(uvicorn.Server):
         self._end(0, self._shutdown_seconds)
 
     def fail(self, name: str, seconds: float) -> None:
-        """End soon with HUNG_STATUS, since a call of the engine `name` has not come back for so many `seconds`."""
-        logger.critical("the engine %s hangs, for %.0f s: the process ends with status %d", name, seconds, HUNG_STATUS)
+        """End soon with HUNG_STATUS, since a call of `name` has not come back for `seconds`."""
+        logger.critical("%s hangs, for %.0f s: the process ends with status %d", name, seconds, HUNG_STATUS)
         self._end(HUNG_STATUS, HUNG_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

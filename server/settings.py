@@ -30,10 +30,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from engines import files
 from engines.manifest import Task
 from engines.runtimes import Device
 
 PREFIX = "SONANT_"
+# Of the file: a thousand keys take 100 kB.
+MAX_FILE_BYTES = 2**20
 # Kubernetes tells each pod of the services around it in variables: those of a service that is called sonant look as if
 # they were ours. SONANT_PORT is one, or the port to listen on: the value tells.
 SERVICE_VARIABLE = re.compile(PREFIX + r"(.+_)?(SERVICE_(HOST|PORT(_.*)?)|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
@@ -117,7 +120,9 @@ class Settings(BaseSettings):
     max_clip_seconds: PositiveFloat = 600.0
     """The longest clip in seconds, whatever an engine takes."""
     decode_threads: PositiveInt = 2
-    """Threads that decode audio and encode answers."""
+    """Threads that decode audio."""
+    answer_threads: PositiveInt = 2
+    """Threads that read JSON and make answers."""
     decoders: NonNegativeInt = 0
     """Processes that decode audio, so that a file that crashes its decoder fails alone; 0: the threads do."""
     decode_timeout: PositiveFloat = 30.0
@@ -126,6 +131,8 @@ class Settings(BaseSettings):
     """Decoded audio of all requests in progress, in bytes: 4 for each sample."""
     body_bytes_in_flight: PositiveInt = 512 * 1024 * 1024
     """Bodies of all requests in progress, in bytes; one in JSON takes up to three times that while it is read."""
+    answer_bytes: PositiveInt = 1024 * 1024 * 1024
+    """Answers of all requests in progress, with the arrays that they are made of, in bytes."""
 
     timeout: PositiveFloat = 60.0
     """Seconds from a request's body to its answer, where it does not say."""
@@ -136,7 +143,7 @@ class Settings(BaseSettings):
     workers: NonNegativeInt = 0
     """Batches that one engine runs at a time; 0: as calibrated."""
     queue_seconds: PositiveFloat = 600.0
-    """Seconds of audio that wait for one engine."""
+    """Seconds of audio that are due for one engine and wait; the later windows of a long clip are not due yet."""
     batch_seconds: PositiveFloat | None = None
     """Longest x count of one batch, in seconds; a longer clip runs alone. Unset: as calibrated, until then 30."""
     batch_bytes: NonNegativeInt = 0
@@ -153,6 +160,8 @@ class Settings(BaseSettings):
     """Beams of one clip."""
     live_beams: PositiveInt = 64
     """Beams of all clips that one engine writes about at one time: each has a cache of its own."""
+    live_seconds: PositiveFloat = 120.0
+    """Seconds of audio of all clips that one engine writes about at one time."""
     shutdown_seconds: PositiveInt = 30
     """Seconds for the requests that were admitted before SIGTERM."""
 
@@ -199,7 +208,7 @@ class _Environment(EnvSettingsSource):
         """Parse the JSON of a table or list; raises ValueError with the variable's name."""
         try:
             return super().decode_complex_value(field_name, field, value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{variable(field_name)}: must be JSON, a table or a list: {error}") from None
 
 
@@ -228,8 +237,8 @@ def _is_of_a_service(name: str, value: str) -> bool:
 def read_file(path: str | Path) -> dict[str, Any]:
     """Return what the TOML file at `path` says; raises ValueError with the path."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = tomllib.loads(files.read(Path(path), MAX_FILE_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
     if "config" in values:
         raise ValueError(f"{path}: config: a configuration cannot name another")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from server.audio.decode import decode
-from server.audio.protocol import GRANT, GRANTED, MAX_ERROR_LETTERS, MAX_MESSAGE, READY, Job
+from server.audio.protocol import GRANT, GRANTED, MAX_ERROR_LETTERS, MAX_MESSAGE, READY, TAKEN, Job
 from server.errors import AudioError, AudioUndecodableError
 
 # Beside the file, a copy of it and the clip, in bytes: what libsndfile and its codecs allocate for one file. They take
@@ -46,6 +46,7 @@ def main() -> None:
         message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 2)
         if not message:
             return
+        connection.send(TAKEN)
         try:
             answer = _answer(connection, Job.from_bytes(message), *descriptors)
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -14,6 +16,12 @@ from engines.batch import Clip
 from server.audio.decode import Bounds, Take, decode
 from server.errors import AudioTimeoutError
 from server.memory import Hold
+
+logger = logging.getLogger(__name__)
+
+# The time for one file is looked at after each block, and a block takes milliseconds: a thread that is not back by then
+# hangs in libsndfile, and cannot be ended.
+GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -43,15 +51,34 @@ class Decoders(Protocol):
 class ThreadDecoders:
     """Decodes in the threads of this process: the fastest, but a file that crashes libsndfile ends the server."""
 
-    def __init__(self, threads: Executor, seconds: float) -> None:
-        """`threads` are not closed with it; one file may take `seconds`, looked at after each block."""
+    def __init__(self, threads: Executor, seconds: float, on_hung: Callable[[str, float], None] | None = None) -> None:
+        """`threads` are not closed with it; one file may take `seconds`, looked at after each block.
+
+        `on_hung` is told, from any thread, when a thread does not come back.
+        """
         self._threads = threads
         self._seconds = seconds
+        self._on_hung = on_hung or (lambda name, seconds: None)
 
     async def decode(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
         """See Decoders."""
-        work = partial(_read_and_decode, source, bounds, hold, self._seconds)
+        work = partial(self._watched, source, bounds, hold)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _watched(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
+        # Not by the event loop: the request, and what it awaits, may have ended meanwhile.
+        alarm = threading.Timer(self._seconds + GRACE_SECONDS, self._hang)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            return _read_and_decode(source, bounds, hold, self._seconds)
+        finally:
+            alarm.cancel()
+
+    def _hang(self) -> None:
+        seconds = self._seconds + GRACE_SECONDS
+        logger.critical("a file is decoded for %.0f s; with 'decoders' only a process of its own would end", seconds)
+        self._on_hung("libsndfile", seconds)
 
     async def close(self) -> None:
         """Do nothing: the threads have another owner."""

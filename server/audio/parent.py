@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from engines.batch import Clip
 from server.audio.decode import Bounds
 from server.audio.decoders import took_too_long
-from server.audio.protocol import GRANTED, MAX_MESSAGE, READY, REFUSED, Job
+from server.audio.protocol import GRANTED, MAX_MESSAGE, READY, REFUSED, TAKEN, Job
 from server.errors import (
     ApiError,
     AudioEmptyError,
@@ -38,8 +38,16 @@ from server.memory import Hold, ReleasedError
 
 logger = logging.getLogger(__name__)
 
-# A process starts in 0.3 s; this is for a host that has much else to do.
-START_SECONDS = 30
+# How long a file may wait for a process that takes it: beyond what it may take itself, and at most. A process starts in
+# 0.3 s; this is for a host that has much else to do, and for processes that something kills.
+START_SECONDS, MAX_START_SECONDS = 5.0, 30.0
+# One that has started takes a file in a millisecond: later, it hangs.
+TAKE_SECONDS = 3.0
+# Where none starts at all, this many fail in some seconds.
+MAX_STARTS = 20
+PAUSE_SECONDS = 0.05
+# A process that crashes with a file may have been killed by somebody else; a second one was killed by the file.
+MAX_CRASHES = 2
 RETRY_SECONDS = 1
 # A mapped clip keeps a descriptor open (mmap.mmap duplicates it): short clips, of which there are many, are copied
 # instead, in 1 ms at most. 65 s of audio at 16 kHz.
@@ -88,6 +96,7 @@ class Decoder:
     def __init__(self, seconds: float) -> None:
         """Start the process; one file may take `seconds`. Raises OSError."""
         self._seconds = seconds
+        self._start_seconds = min(seconds + START_SECONDS, MAX_START_SECONDS)
         self._process: _Process | None = None
         self._has_ended = False
         self._lock = threading.Lock()  # no process starts after `end`
@@ -96,8 +105,8 @@ class Decoder:
     def decode(self, data: bytes, bounds: Bounds, hold: Hold) -> Clip:
         """Return the clip of the file `data`, as server.audio.decode.decode does; its bytes are taken from `hold`.
 
-        Raises AudioUndecodableError where the process crashes, AudioTimeoutError, DecoderUnavailableError, and what
-        decoding and `hold` raise.
+        Raises AudioUndecodableError where two processes crash with it, AudioTimeoutError, DecoderUnavailableError, and
+        what decoding and `hold` raise.
         """
         try:
             with ExitStack() as files:
@@ -124,30 +133,41 @@ class Decoder:
             self._process.stop()
 
     def _run(self, job: Job, descriptors: Sequence[int], hold: Hold) -> int:
-        """Return the samples of the clip that the process made of `job`."""
-        process = self._give(job, descriptors)
-        try:
-            return process.answer(job, hold)
-        except TimeoutError:
-            self._replace(process, "a file took too long")
-            raise took_too_long(self._seconds) from None
-        except OSError as error:
-            self._replace(process, f"a file broke it: {error}")
-            raise AudioUndecodableError("the audio cannot be decoded: the decoder crashed") from None
-
-    def _give(self, job: Job, descriptors: Sequence[int]) -> _Process:
-        """Hand `job` to the process, or to a new one if it has died since its last file."""
-        process = self._process
-        if process is not None:
+        """Return the samples of the clip that the process made of `job`, or the next one if it crashed."""
+        for _ in range(MAX_CRASHES):
+            process = self._give(job, descriptors, hold)
             try:
-                process.give(job, descriptors)
+                return process.answer(job, hold)
+            except TimeoutError:
+                self._replace(process, "a file took too long")
+                raise took_too_long(self._seconds) from None
             except OSError as error:
-                self._replace(process, f"it did not take a file: {error}")
+                self._replace(process, f"a file broke it: {error}")
+                hold.take(-process.granted)
+        raise AudioUndecodableError("the audio cannot be decoded: the decoder crashed")
+
+    def _give(self, job: Job, descriptors: Sequence[int], hold: Hold) -> _Process:
+        """Hand `job` to the process, or to a new one for as long as they end or hang before they take it.
+
+        Raises OSError where none takes it, ShuttingDownError, and ReleasedError when nobody waits any more.
+        """
+        end = time.monotonic() + self._start_seconds
+        for _ in range(MAX_STARTS):
+            hold.take(0)
+            try:
+                process = self._process or self._start()
+                # One that does not get ready leaves time for another.
+                process.give(job, descriptors, min(self._start_seconds / 2, end - time.monotonic()))
+            except OSError as error:
+                problem = error
+                if self._process is not None:
+                    self._replace(self._process, f"it did not take a file: {error}")
             else:
                 return process
-        process = self._process or self._start()
-        process.give(job, descriptors)
-        return process
+            if time.monotonic() + PAUSE_SECONDS > end:
+                break
+            time.sleep(PAUSE_SECONDS)
+        raise problem
 
     def _start(self) -> _Process:
         with self._lock:
@@ -188,14 +208,17 @@ class _Process:
                 self._connection.close()
                 raise
         self._is_ready = False
+        self.granted = 0  # bytes that were taken for the file that it has or had last
 
-    def give(self, job: Job, descriptors: Sequence[int]) -> None:
-        """Hand over `job`, once the process has started. Raises OSError, also where it cannot start."""
+    def give(self, job: Job, descriptors: Sequence[int], seconds: float) -> None:
+        """Hand over `job`. Raises OSError, also where the process is not ready in `seconds`, or does not take it."""
         if not self._is_ready:
-            if self._receive(START_SECONDS) != READY:
+            if self._receive(seconds) != READY:
                 raise ConnectionError("it is not ready")
             self._is_ready = True
         socket.send_fds(self._connection, [job.to_bytes()], list(descriptors))
+        if self._receive(TAKE_SECONDS) != TAKEN:
+            raise ConnectionError("it talks nonsense")
 
     def answer(self, job: Job, hold: Hold) -> int:
         """Return the samples of the clip; answers meanwhile what the process asks for.
@@ -203,17 +226,17 @@ class _Process:
         Raises the AudioError that it found, what `hold` does, TimeoutError, or OSError if it crashed or talks nonsense.
         """
         end = time.monotonic() + job.seconds
-        granted = 0
+        self.granted = 0
         while True:
             message = _understand(self._receive(end - time.monotonic()))
             if isinstance(message, _Takes):
-                granted += self._grant(message.take, hold)
+                self._grant(message.take, hold)
             elif isinstance(message, _Failed):
                 raise ERRORS[message.code](message.message)
             elif not job.bounds.min_samples <= message.samples <= job.bounds.capacity:
                 raise ConnectionError("it says that it has made a clip of impossible length")
             else:
-                hold.take(4 * message.samples - granted)
+                hold.take(4 * message.samples - self.granted)
                 return message.samples
 
     def kill(self) -> None:
@@ -233,14 +256,14 @@ class _Process:
             raise ConnectionError("it died")
         return message
 
-    def _grant(self, size: int, hold: Hold) -> int:
+    def _grant(self, size: int, hold: Hold) -> None:
         try:
             hold.take(size)
         except (ApiError, ReleasedError):
             self._connection.send(REFUSED)  # it drops the job without an answer
             raise
+        self.granted += size
         self._connection.send(GRANTED)
-        return size
 
 
 def _unavailable(error: OSError) -> DecoderUnavailableError:

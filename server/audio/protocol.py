@@ -1,10 +1,11 @@
 """What the server and a process that decodes say to each other: JSON over a socket that keeps messages apart.
 
-    server -> process   Job, with two descriptors: the file's bytes, and room for the clip
+    server -> process   Job, with two descriptors: the file's bytes, and room for the clip; answered by TAKEN
     process -> server   {"take": bytes}, answered by GRANTED or REFUSED; a process that is refused drops the job
     process -> server   {"samples": n}, the clip is in the room; or {"code": ..., "message": ...}, the AudioError
 
-A process says READY once it has started. Nothing of what it says is trusted, and nothing is pickled.
+A process says READY once it has started. One that ends before it says TAKEN was not ended by the file. Nothing of what
+it says is trusted, and nothing is pickled.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from server.audio.decode import Bounds
 
-READY, GRANTED, REFUSED = b"ready", b"granted", b"refused"
+READY, TAKEN, GRANTED, REFUSED = b"ready", b"taken", b"granted", b"refused"
 # Of one message in bytes. The longest tells of an error.
 MAX_MESSAGE = 4096
 MAX_ERROR_LETTERS = 500  # each is at most 6 bytes of JSON

@@ -13,6 +13,7 @@ import numpy as np
 from engines.batch import Clip
 from engines.engine import Engine
 from engines.generation import State
+from engines.manifest import Generation
 from engines.memory import RowMemory
 from engines.runtimes import RuntimeOptions, cuda
 from server.calibration.peak import peak_bytes
@@ -95,9 +96,12 @@ class EngineSubject:
 
     def steps(self, length: float, count: int) -> None:
         """Write a few tokens about `count` clips together, which are started the first time only."""
+        if self._generation is None:
+            raise KeyError("generation")
         if (length, count) not in self._started:
             self._started[length, count] = self._engine.start([self._clip(length)] * count, self.beams)
-        self._write(copy(self._started[length, count]))  # a step puts other arrays in place of those of a state
+        # A step puts other arrays in place of those of a state.
+        self._write(self._generation, copy(self._started[length, count]))
 
     def max_rows(self, length: float) -> int:
         """Return how many clips of this length one batch may have."""
@@ -124,12 +128,11 @@ class EngineSubject:
         if self._generation is None:
             self.batch(length, 1)
             return
-        self._write(self._engine.start([self._clip(length)], self.beams))
+        self._write(self._generation, self._engine.start([self._clip(length)], self.beams))
 
-    def _write(self, state: State) -> None:
-        assert self._generation is not None
-        tokens = np.full((state.clips, state.beams), self._generation.start_token, np.int64)
-        for _ in range(min(STEPS, self._generation.max_positions or STEPS)):
+    def _write(self, generation: Generation, state: State) -> None:
+        tokens = np.full((state.clips, state.beams), generation.start_token, np.int64)
+        for _ in range(min(STEPS, generation.max_positions or STEPS)):
             self._engine.step(state, tokens, np.zeros_like(tokens))
 
     def _samples(self, length: float) -> int:

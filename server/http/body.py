@@ -16,6 +16,8 @@ from server.memory import Hold, Memory
 
 # For the rest of a body that is not wanted: a connection closed with unread bytes is reset, and the answer lost.
 LINGER_SECONDS = 1.0
+# And not for more of it than that: in a second, a client that sends all before it reads sends a gigabyte.
+LINGER_BYTES = 20 * 1024 * 1024
 
 
 class BodyGuard:
@@ -127,10 +129,13 @@ class _Body:
 
 async def pass_over(receive: Receive) -> None:
     """Wait for the rest of a body that nobody wants, but not for long."""
+    received, more = 0, True
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
-            while (await receive()).get("more_body", False):
-                pass
+            while more and received < LINGER_BYTES:
+                message = await receive()
+                received += len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:

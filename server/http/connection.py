@@ -2,11 +2,15 @@
 
 uvicorn itself closes a connection that is idle between two requests, and nothing else: one that sends a head byte by
 byte, or does not read its answer, would be kept for ever. The time of a body is the concern of server.http.body.
+
+What is refused here has no handler, or a handler that waits for a body that will not come: it is answered after the
+requests before it, and the connection is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,6 +21,7 @@ from server.errors import (
     HeadTooLargeError,
     RequestError,
     TooManyConnectionsError,
+    TransferEncodingError,
     envelope,
 )
 from server.settings import Settings
@@ -24,6 +29,8 @@ from server.settings import Settings
 # What is sent besides the body: the request line, headers, and the frames of chunks. Proxies send some kilobytes;
 # others limit it to between 8 (nginx, Apache) and 64 KiB (h11).
 MAX_HEAD_BYTES = 64 * 1024
+# Of a Content-Length: what a number of 64 bits has.
+MAX_LENGTH_DIGITS = 19
 RETRY_SECONDS = 1
 
 
@@ -48,6 +55,9 @@ class Connection(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _send_timer: asyncio.TimerHandle | None = None
     _in_body = False
+    _unanswered = 0  # requests whose head is there, and whose answer is not complete
+    _bad_head: ApiError | None = None
+    _refusal: ApiError | None = None  # waits for the answers before it
     _body_bytes = 0
     _other_bytes = 0  # of the request besides its body
 
@@ -68,6 +78,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, as long as the head stays within its bounds."""
+        if self._refusal is not None:
+            return
         if not self._in_body and self._head_timer is None:
             self._await_head()
         self._other_bytes += len(data)  # the parser tells what of it was body
@@ -81,10 +93,14 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Take note that the head is there."""
-        self._in_body = True
+        """Take note that the head is there; refuse what cannot be told of the length of the body."""
         self._stop_head_timer()
+        self._bad_head = _problem(self.headers)
+        if self._bad_head is not None:
+            raise self._bad_head  # the parser ends, and send_400_response is called
         super().on_headers_complete()
+        self._in_body = True
+        self._unanswered += 1
 
     def on_body(self, body: bytes) -> None:
         """Take note of what is not head."""
@@ -110,8 +126,11 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Watch a connection that closes with its answer: only when the client has read that, it does."""
         super().on_response_complete()
+        self._unanswered -= 1
         if self.transport.is_closing():
             self._watch_sending()
+        elif self._refusal is not None and self._unanswered == 0:
+            self._close_with(self._refusal)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that is idle; the client may still have to read."""
@@ -120,7 +139,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
-        self._refuse(RequestError(msg))
+        self._refuse(self._bad_head or RequestError(msg))
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.header_timeout, self._head_is_late)
@@ -154,7 +173,24 @@ class Connection(HttpToolsProtocol):
             self._send_timer = None
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer before there is a request, and close."""
+        """Answer in place of the request that arrives, once those before it have their answers, and close."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        if self._in_body:
+            self.cycle.disconnected = True  # its handler has nobody to answer
+            self.cycle.message_event.set()
+            self._unanswered -= 1
+            if self._unanswered > 0:
+                self.pipeline.popleft()
+        if self._unanswered > 0:
+            self._refusal = error
+        elif self._in_body and self.cycle.response_started:
+            self.transport.close()  # its answer came before its body
+            self._watch_sending()
+        else:
+            self._close_with(error)
+
+    def _close_with(self, error: ApiError) -> None:
         response = envelope(error)
         headers = [*response.raw_headers, (b"connection", b"close")]
         lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
@@ -162,3 +198,13 @@ class Connection(HttpToolsProtocol):
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self.transport.close()
         self._watch_sending()
+
+
+def _problem(headers: Sequence[tuple[bytes, bytes]]) -> ApiError | None:
+    """Return what is wrong with what a head says of its body, beyond what the parser sees."""
+    encodings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if encodings not in ([], [b"chunked"]):
+        return TransferEncodingError("the only Transfer-Encoding that is understood is chunked")
+    if any(len(value) > MAX_LENGTH_DIGITS for name, value in headers if name == b"content-length"):
+        return RequestError(f"the Content-Length has more than {MAX_LENGTH_DIGITS} digits")
+    return None

@@ -54,7 +54,7 @@ class Loader:
         file_bytes = await self._in_thread(partial(repository.load, engine))
         if generation:
             tell_limits(engine.name, generation, self._settings)
-        limits = self._limits(calibration)
+        limits = self._limits(engine, calibration)
         scheduler = Scheduler(engine.name, engine, engine.manifest.sample_rate, limits, self._on_hung)
         return Served(engine, scheduler, text, calibration, file_bytes, files)
 
@@ -73,7 +73,7 @@ class Loader:
                     live = calibration.live(served.calibration) if served.calibration else calibration
                     served.calibration = live
                     engine.tune(live.threads, live.row)
-                    served.scheduler.tune(self._limits(live))
+                    served.scheduler.tune(self._limits(engine, live))
 
         leased = _leased(serving())
 
@@ -89,17 +89,20 @@ class Loader:
         """Load nothing more; what loads cannot be interrupted."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _limits(self, calibration: Calibration) -> Limits:
+    def _limits(self, engine: Engine, calibration: Calibration) -> Limits:
         settings = self._settings
+        # Until it was measured what a batch costs: what the golden clips cost when they were replayed.
+        seconds_per_second = calibration.seconds_per_second or engine.seconds_per_second or 0.0
         return Limits(
             settings.queue_seconds,
             calibration.batch_seconds,
             settings.max_padding,
             settings.live_beams,
+            live_seconds=settings.live_seconds,
             workers=calibration.workers,
             watchdog_seconds=settings.watchdog_seconds,
             fixed_seconds=calibration.fixed_seconds,
-            seconds_per_second=calibration.seconds_per_second,
+            seconds_per_second=seconds_per_second,
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:

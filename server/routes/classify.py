@@ -7,8 +7,9 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from server.kept import Kept
 from server.metrics import stage
-from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
+from server.routes.answers import AnswerDep, ServiceDep, TimingsDep, to_json, usage
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
 from server.schemas.answers import ClassifyAnswer
@@ -25,7 +26,7 @@ router = APIRouter()
     responses=responses(ClassifyAnswer),
     openapi_extra=task_body(ClassifyOptions),
 )
-async def classify(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
+async def classify(request: Request, service: ServiceDep, timings: TimingsDep, answer: AnswerDep) -> Response:
     """Classify each clip."""
     async with (
         read_inputs(request, ClassifyOptions, service) as inputs,
@@ -34,7 +35,13 @@ async def classify(request: Request, service: ServiceDep, timings: TimingsDep) -
         request.state.model = served.engine.name
         task = Classify(served.engine.manifest, inputs.options)
         rows = await service.run(
-            served, task.outputs, inputs.sources, timings, deadline=inputs.deadline, windowed=task.windowed
+            served,
+            Kept(task.outputs),
+            inputs.sources,
+            timings,
+            answer,
+            deadline=inputs.deadline,
+            windowed=task.windowed,
         )
         with stage(timings, "postprocess"):
             body = await service.offload(partial(render, served.engine.name, task, rows))

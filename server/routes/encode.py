@@ -9,13 +9,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
 from server.errors import NotAcceptableError, OptionError
+from server.kept import FLOAT32_BYTES
 from server.metrics import stage
-from server.routes.answers import ServiceDep, TimingsDep, to_json, usage
+from server.routes.answers import AnswerDep, ServiceDep, TimingsDep, to_json, usage
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
 from server.schemas.answers import EncodeAnswer
@@ -24,6 +26,11 @@ from server.service import ClipRow
 from server.tasks.encode import Encode, Encoding
 
 router = APIRouter()
+
+# Of a float32 in JSON: some 10 with its comma, twice while the pieces are put together.
+FLOAT_CHARACTERS = 20
+# Values that are made JSON at a time, in which no other thread runs: some milliseconds.
+PIECE_VALUES = 1 << 17
 
 NPY, SAFETENSORS = "application/x-npy", "application/vnd.safetensors"
 
@@ -34,7 +41,7 @@ NPY, SAFETENSORS = "application/x-npy", "application/vnd.safetensors"
     responses=responses(EncodeAnswer, NPY, SAFETENSORS),
     openapi_extra=task_body(EncodeOptions),
 )
-async def encode(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
+async def encode(request: Request, service: ServiceDep, timings: TimingsDep, answer: AnswerDep) -> Response:
     """Encode each clip; `Accept` chooses JSON, application/x-npy (one array) or application/vnd.safetensors.
 
     The other two than JSON have the number of windows of each clip in the header X-Windows.
@@ -50,9 +57,10 @@ async def encode(request: Request, service: ServiceDep, timings: TimingsDep) -> 
         task = Encode(served.engine.manifest, options)
         rows = await service.run(
             served,
-            task.outputs,
+            task.kept(value_bytes(media, options)),
             inputs.sources,
             timings,
+            answer,
             deadline=inputs.deadline,
             windowed=task.windowed,
             reduce=task.reduce,
@@ -80,6 +88,13 @@ def check_media(media: str, options: EncodeOptions, clips: int) -> None:
         raise NotAcceptableError(f"{NPY} holds one array: ask for one clip and one layer, or {SAFETENSORS}", "Accept")
     if media != JSON and "encoding_format" in options.model_fields_set:
         raise OptionError(f"encoding_format is of {JSON} only, not of {media}", "encoding_format")
+
+
+def value_bytes(media: str, options: EncodeOptions) -> float:
+    """Return about what one value takes in the answer."""
+    if media != JSON:
+        return FLOAT32_BYTES
+    return FLOAT32_BYTES * 4 / 3 if options.encoding_format == "base64" else FLOAT_CHARACTERS
 
 
 def render(media: str, model: str, task: Encode, options: EncodeOptions, rows: Sequence[ClipRow]) -> bytes:
@@ -113,12 +128,22 @@ def item(index: int, encoding: Encoding, clip: ClipRow, options: EncodeOptions) 
         "object": "embedding",
         "index": index,
         **({} if encoding.layer is None else {"layer": encoding.layer}),
-        "embedding": base64.b64encode(array.tobytes()).decode() if options.encoding_format == "base64" else array,
+        "embedding": base64.b64encode(array.data).decode() if options.encoding_format == "base64" else floats(array),
         "shape": array.shape,
         "frame_rate": encoding.frame_rate_hz,
         "duration": clip.duration,
         "windows": len(clip.windows),
     }
+
+
+def floats(array: NDArray[np.float32]) -> orjson.Fragment:
+    """Return C-contiguous `array` as JSON, made piece by piece."""
+    rows = max(1, PIECE_VALUES // array[0].size)
+    pieces = (
+        orjson.dumps(array[start : start + rows], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        for start in range(0, array.shape[0], rows)
+    )
+    return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
 
 
 def _contiguous(array: NDArray[np.float32]) -> NDArray[np.float32]:

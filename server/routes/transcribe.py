@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from server.decoding.ctc import Transcript
+from server.kept import Kept
 from server.metrics import stage
-from server.routes.answers import ServiceDep, TimingsDep, to_json
+from server.routes.answers import AnswerDep, ServiceDep, TimingsDep, to_json
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import JSON, read_inputs
 from server.schemas.answers import TranscribeAnswer
@@ -31,7 +32,7 @@ Item = dict[str, Any]
     responses=responses(TranscribeAnswer, TEXT),
     openapi_extra=task_body(TranscribeOptions),
 )
-async def transcribe(request: Request, service: ServiceDep, timings: TimingsDep) -> Response:
+async def transcribe(request: Request, service: ServiceDep, timings: TimingsDep, answer: AnswerDep) -> Response:
     """Transcribe each clip."""
     async with (
         read_inputs(request, TranscribeOptions, service) as inputs,
@@ -46,7 +47,8 @@ async def transcribe(request: Request, service: ServiceDep, timings: TimingsDep)
             make = partial(written, options, writing, texts)
         else:
             task = Transcribe(manifest, options)
-            rows = await service.run(served, task.outputs, inputs.sources, timings, deadline=inputs.deadline)
+            kept = Kept(task.outputs)
+            rows = await service.run(served, kept, inputs.sources, timings, answer, deadline=inputs.deadline)
             make = partial(labelled, task, rows)
         as_text = options.response_format == "text"
         with stage(timings, "postprocess"):

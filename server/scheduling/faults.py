@@ -54,7 +54,7 @@ class Faults:
                 job.needs_all_memory = True
             self._queue.put_back([list(batch)])
         elif is_sole:
-            self._failed_in_a_row += 1
+            self._failed_in_a_row += not isinstance(error, MemoryError)
             self.settle(batch, error)
         else:
             self._queue.put_back([part for part in halves(batch) if part])

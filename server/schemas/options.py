@@ -6,6 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
+# Longer than any name, and any list, that makes sense: what is beyond is not looked at.
+MAX_CHARACTERS = 256
+MAX_ITEMS = 256
+
+Word = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Pooling = Literal["none", "mean", "max", "first", "model"]
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 Windows = Annotated[
@@ -23,7 +28,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Annotated[str | None, Field(description="Name of the model; the task's default if absent or empty.")] = None
+    model: Annotated[Word | None, Field(description="Name of the model; the task's default if absent or empty.")] = None
     timeout: Annotated[
         float | None,
         Field(
@@ -39,7 +44,7 @@ class EncodeOptions(Options):
     """Options of POST /v1/encode."""
 
     layer: Annotated[
-        NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)] | None,
+        NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1, max_length=MAX_ITEMS)] | None,
         Field(description="One hidden state, or several; 0 is the encoder's input. Default: the last layer's output."),
     ] = None
     pooling: Annotated[
@@ -100,9 +105,11 @@ class TranscribeOptions(Options):
         PositiveInt | None, Field(description="The text ends after that many tokens. Default: the checkpoint's.")
     ] = None
     language: Annotated[
-        str | None, Field(description="Of the text, by a name that the model has. Default: the checkpoint's.")
+        Word | None, Field(description="Of the text, by a name that the model has. Default: the checkpoint's.")
     ] = None
-    hotwords: Annotated[str | list[str] | None, Field(description="Not supported.")] = None
+    hotwords: Annotated[
+        Word | Annotated[list[Word], Field(max_length=MAX_ITEMS)] | None, Field(description="Not supported.")
+    ] = None
     response_format: Annotated[
         Literal["json", "text"],
         Field(description="text: text/plain, one line for each clip; a line break in its text becomes a space."),

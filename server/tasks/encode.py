@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engines.batch import Row
 from engines.manifest import Manifest
 from server.errors import OptionError, OptionNotSupportedError
+from server.kept import Kept
 from server.schemas.options import EncodeOptions, Pooling
 from server.windows import Window, average
 
@@ -46,6 +47,10 @@ class Encode:
         self.outputs = tuple(self._names)
         # The frames of windows that do not see each other are not those of the clip.
         self.windowed = options.windows == "auto" and options.pooling != "none"
+
+    def kept(self, answer_bytes: float) -> Kept:
+        """Return what `reduce` leaves, where a value takes so many bytes in the answer."""
+        return Kept(self.outputs, pooled=self._options.pooling != "none", answer_bytes=answer_bytes)
 
     def reduce(self, row: Row) -> Row:
         """Return what is kept of the outputs of a clip or of a window of it."""

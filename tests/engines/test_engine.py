@@ -141,7 +141,8 @@ def test_an_engine_is_checked_again_while_it_is_loaded(models: Path, monkeypatch
     run = session.run
 
     def wrong(*arguments: Any) -> Any:
-        return {name: array + array.dtype.type(1) for name, array in run(*arguments).items()}
+        arrays: Any = run(*arguments)
+        return {name: array + 1 for name, array in arrays.items()}
 
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA failure 700")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from engines.errors import EngineError, EngineInvalidError, EngineNotFoundError, EngineVersionError
-from engines.manifest import MANIFEST_NAME, Golden, Manifest, Output
+from engines.manifest import MANIFEST_NAME, MAX_BYTES, MAX_INTEGER, Golden, Manifest, Output
 
 
 @pytest.fixture
@@ -39,6 +40,39 @@ def test_no_manifest_is_file_not_found(tmp_path: Path) -> None:
 def test_a_half_written_manifest_names_the_file(folder: Path, text: str) -> None:
     (folder / MANIFEST_NAME).write_text(text)
     with pytest.raises(EngineInvalidError, match=r"engine\.json.*export the engine again"):
+        Manifest.read(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[" * 500 + "]" * 500,
+        '{"schema_version": 1' + "0" * 5_000 + "}",
+        " " * (MAX_BYTES + 1),
+    ],
+    ids=["lists", "objects", "closed", "digits", "size"],
+)
+def test_a_manifest_that_is_too_much_is_refused(folder: Path, text: str) -> None:
+    (folder / MANIFEST_NAME).write_text(text)
+    with pytest.raises(EngineInvalidError, match=r"engine\.json.*export the engine again"):
+        Manifest.read(folder)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e400", "NaN", str(MAX_INTEGER + 1)])
+@pytest.mark.parametrize("field", ["sample_rate", "min_samples", "max_samples", "parameters"])
+def test_a_number_beyond_all_measure_is_refused(folder: Path, number: str, field: str) -> None:
+    path = folder / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: "?"}).replace('"?"', number))
+    with pytest.raises(EngineInvalidError, match=r"engine\.json.*export the engine again"):
+        Manifest.read(folder)
+
+
+def test_a_manifest_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / MANIFEST_NAME).unlink()
+    os.mkfifo(folder / MANIFEST_NAME)
+    with pytest.raises(EngineInvalidError, match="not a regular file"):
         Manifest.read(folder)
 
 

@@ -89,8 +89,11 @@ def test_rows_that_are_not_independent_are_one(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_engine_that_is_closed_loads_nothing_again() -> None:
     engine = Engine(ENGINE, options=RuntimeOptions("cpu", 1))
+    assert engine.device is None
     session = engine.load(engine.full_graph)
     assert engine.load(engine.full_graph) is session
+    assert engine.device == "cpu"
     engine.close()
+    assert engine.device is None
     with pytest.raises(RuntimeUnavailableError, match="was unloaded"):
         engine.load(engine.full_graph)

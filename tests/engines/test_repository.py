@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shutil import copytree
 
@@ -28,6 +29,26 @@ def test_names_and_newest_versions(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     assert find_engines(tmp_path) == {"a-versions": newest, "b-plain": plain}
+
+
+def test_a_name_that_cannot_be_printed_hides_its_folder_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = {name: place(tmp_path, name) for name in ("a.b_c-1", "two words", "größe", "日本語")}
+    bad = [b"caf\xe9", b"line\nbreak", b"\x1b[31mred", b"\xe2\x80\xa8", b"\xe2\x80\xaetxt", b"\x7f"]
+    for name in bad:
+        place(tmp_path, os.fsdecode(name))
+    assert find_engines(tmp_path) == good
+    assert len(caplog.records) == len(bad)
+    assert "caf\\udce9" in caplog.text
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+@pytest.mark.parametrize("file", ["golden.safetensors", "fp32.weights", "fp32.onnx"])
+def test_a_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path, file: str) -> None:
+    engine = Engine(Path(copytree(DEMO / "hubert-intent-english", tmp_path / "engine")))
+    (engine.folder / file).unlink()
+    os.mkfifo(engine.folder / file)
+    with pytest.raises(EngineInvalidError, match="not a regular file"):
+        load(engine)
 
 
 def test_no_folder_says_which_flag_names_one(tmp_path: Path) -> None:

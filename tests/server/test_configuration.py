@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.configuration import SOURCES, ConfigurationError, default_text, flag, load, reference, to_toml
-from server.settings import Settings, variable
+from server.settings import MAX_FILE_BYTES, Settings, variable
 
 HASH = hashlib.sha256(b"key").hexdigest()
 
@@ -73,6 +74,27 @@ def test_an_error_names_its_source_and_what_is_allowed(
     with pytest.raises(ConfigurationError) as caught:
         load({"config": str(file(tmp_path, text))} | flags)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "{a = " * 5000, "#" * (MAX_FILE_BYTES + 1)])
+def test_a_file_that_is_too_much_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"sonant\.toml") as caught:
+        load({"config": str(file(tmp_path, text))})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_variable_that_is_too_deep_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SONANT_DEFAULTS", "[" * 100_000)
+    with pytest.raises(ConfigurationError, match="SONANT_DEFAULTS: must be JSON") as caught:
+        load({})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(ConfigurationError, match="not a regular file"):
+            load({"config": str(path)})
 
 
 def test_all_errors_are_said_at_once(tmp_path: Path) -> None:

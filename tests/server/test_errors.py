@@ -4,7 +4,7 @@ import re
 import pytest
 
 import server.errors
-from server.errors import ApiError, EngineFailedError, QueueFullError, envelope
+from server.errors import ApiError, EngineFailedError, QueueFullError, envelope, quoted
 
 
 def all_errors(root: type[ApiError] = ApiError) -> list[type[ApiError]]:
@@ -36,3 +36,9 @@ def test_the_envelope() -> None:
 
 def test_no_retry_after_where_waiting_does_not_help() -> None:
     assert "Retry-After" not in envelope(EngineFailedError("failed")).headers
+
+
+def test_what_is_repeated_of_a_client_is_cut() -> None:
+    assert quoted("tiny") == "'tiny'"
+    assert quoted("x" * 1_000_000) == f"'{'x' * 100}...'"
+    assert ApiError("wrong", "x" * 1_000_000).param == "x" * 100 + "..."

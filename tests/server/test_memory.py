@@ -30,6 +30,11 @@ def test_a_full_memory_is_429_and_takes_nothing() -> None:
         assert memory.held == 100
 
 
+def test_what_can_be_done_is_said() -> None:
+    with Memory("audio", 100, "send less").hold() as hold, pytest.raises(RequestTooLargeError, match=r": send less$"):
+        hold.take(101)
+
+
 def test_a_request_that_can_never_fit_is_413() -> None:
     memory = Memory("audio", 100)
     with memory.hold() as hold, memory.hold() as other:

@@ -201,7 +201,7 @@ def test_an_engine_that_hangs_ends_the_process_for_its_supervisor(models: Path) 
             assert answer.result().json()["error"]["code"] == "engine_hung"
         assert server.process.wait(SOON) == HUNG_STATUS
         [line] = [line for line in server.log.splitlines() if f"ends with status {HUNG_STATUS}" in line]
-        assert f"the engine {NAME} hangs, for 1 s" in line
+        assert f"{NAME} hangs, for 1 s" in line
 
 
 def test_it_can_be_killed_and_started_again_at_once(models: Path) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import pytest
 from engines.batch import Clip, Row
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
+from engines.manifest import Output
 from server.audio.decoders import Source
 from server.errors import (
     AudioTooLongError,
@@ -20,16 +22,20 @@ from server.errors import (
     MemoryFullError,
     RequestTooLargeError,
 )
+from server.kept import Kept
 from server.models.model import Served
+from server.scheduling.jobs import BatchJob
 from server.scheduling.limits import Limits
 from server.scheduling.scheduler import Scheduler
-from server.service import Service
+from server.service import Service, gathered, outcome
 from server.settings import Settings
 from tests.server.process import noise, wav
 from tests.server.scheduling.fakes import FakeEngine
 from tests.server.tasks.manifests import manifest
 
 RATE = 16_000
+MEAN = Kept(["a"])
+FRAMES = Kept(["embeddings"])  # 51 frames of 4 values each second: 816 bytes
 
 
 class FakeWithManifest(FakeEngine):
@@ -37,6 +43,7 @@ class FakeWithManifest(FakeEngine):
 
     name = "fake"
     manifest = manifest()
+    manifest = manifest.model_copy(update={"outputs": (*manifest.outputs, Output(name="a", shape=("batch", 1)))})
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ def source(seconds: float, value: float, index: int = 0) -> Source:
 def test_each_clip_gets_its_row_and_duration(service: Service, engine: FakeWithManifest) -> None:
     async def run() -> None:
         timings: dict[str, float] = {}
-        rows = await service.run(served(engine), ["a"], [source(1, 0.25), source(2, 0.5)], timings)
+        rows = await service.run(served(engine), MEAN, [source(1, 0.25), source(2, 0.5)], timings, service.answer())
         assert [float(row.row["a"][0]) for row in rows] == [0.25, 0.5]
         assert [row.duration for row in rows] == [1, 2]
         assert set(timings) == {"decode", "queue", "inference"}
@@ -78,14 +85,14 @@ def test_a_clip_that_may_be_windowed_is_cut_and_what_is_kept_of_each_window_come
     async def run() -> None:
         sources = [source(1, 0.25), source(70, 0.5, index=1)]
         short, long = await service.run(
-            served(engine), ["a"], sources, {}, windowed=True, reduce=lambda row: {"b": 2 * row["a"]}
+            served(engine), MEAN, sources, {}, service.answer(), windowed=True, reduce=lambda row: {"b": 2 * row["a"]}
         )
         assert short.row["b"] == 0.5
         assert [window.samples for window in long.windows] == [30 * RATE, 30 * RATE, 10 * RATE]
         assert [float(window.row["b"][0]) for window in long.windows] == [1, 1, 1]
         assert long.duration == 70
         with pytest.raises(AudioTooLongError) as caught:
-            await service.run(served(engine), ["a"], sources, {})
+            await service.run(served(engine), MEAN, sources, {}, service.answer())
         assert caught.value.param == "file[1]"
 
     asyncio.run(run())
@@ -107,7 +114,13 @@ def test_the_outputs_of_a_window_are_gone_when_they_are_reduced(service: Service
 
     async def run() -> None:
         await service.run(
-            served(engine), ["a"], [source(590, 0.5)], {}, windowed=True, reduce=lambda row: {"b": 2 * row["a"]}
+            served(engine),
+            MEAN,
+            [source(590, 0.5)],
+            {},
+            service.answer(),
+            windowed=True,
+            reduce=lambda row: {"b": 2 * row["a"]},
         )
 
     asyncio.run(run())
@@ -120,7 +133,7 @@ def test_one_bad_source_fails_before_anything_runs(service: Service, engine: Fak
 
     async def run() -> None:
         with pytest.raises(AudioUndecodableError) as caught:
-            await service.run(served(engine), ["a"], sources, {})
+            await service.run(served(engine), MEAN, sources, {}, service.answer())
         assert caught.value.param == "file[1]"
 
     asyncio.run(run())
@@ -138,7 +151,7 @@ def test_a_clip_that_fails_in_the_engine_is_named_and_the_rest_is_dropped(
     async def run() -> None:
         target = served(engine)
         with pytest.raises(EngineFailedError) as caught:
-            await service.run(target, ["a"], [source(1, 0.1, index) for index in range(20)], {})
+            await service.run(target, MEAN, [source(1, 0.1, index) for index in range(20)], {}, service.answer())
         assert caught.value.param == "file[0]"
         await target.scheduler.close()
 
@@ -152,7 +165,7 @@ def test_clips_of_a_cancelled_request_do_not_run(service: Service, engine: FakeW
     async def run() -> None:
         target = served(engine)
         sources = [source(1, 0.1, index) for index in range(20)]
-        request = asyncio.create_task(service.run(target, ["a"], sources, {}))
+        request = asyncio.create_task(service.run(target, MEAN, sources, {}, service.answer()))
         while not engine.calls:  # noqa: ASYNC110  # they come from another thread
             await asyncio.sleep(0.001)
         request.cancel()
@@ -170,7 +183,7 @@ def test_a_request_that_is_cancelled_while_it_decodes_leaves_nothing(
     async def run() -> None:
         target = served(engine)
         sources = [Source(None, partial(wav, noise(5), 44_100)) for _ in range(20)]
-        request = asyncio.create_task(service.run(target, ["a"], sources, {}))
+        request = asyncio.create_task(service.run(target, MEAN, sources, {}, service.answer()))
         await asyncio.sleep(0.01)
         request.cancel()
         await asyncio.wait([request])
@@ -191,16 +204,16 @@ def test_decoded_audio_is_held_until_the_engine_has_run_it(tmp_path: Path, engin
     async def run() -> None:
         target = served(engine)
         engine.gate.clear()
-        first = asyncio.create_task(service.run(target, ["a"], [source(2, 0.1)], {}))
+        first = asyncio.create_task(service.run(target, MEAN, [source(2, 0.1)], {}, service.answer()))
         while not engine.calls:  # noqa: ASYNC110  # they come from another thread
             await asyncio.sleep(0.001)
         with pytest.raises(MemoryFullError):
-            await service.run(target, ["a"], [source(2, 0.1)], {})
+            await service.run(target, MEAN, [source(2, 0.1)], {}, service.answer())
         engine.gate.set()
         await first
         with pytest.raises(RequestTooLargeError):
-            await service.run(target, ["a"], [source(2, 0.1, index) for index in range(2)], {})
-        assert len(await service.run(target, ["a"], [source(2, 0.1)], {})) == 1
+            await service.run(target, MEAN, [source(2, 0.1, index) for index in range(2)], {}, service.answer())
+        assert len(await service.run(target, MEAN, [source(2, 0.1)], {}, service.answer())) == 1
         await target.scheduler.close()
 
     asyncio.run(run())
@@ -213,15 +226,66 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_memory_back(tmp_path: Pa
         target = served(engine)
         for _ in range(3):
             with pytest.raises(AudioUndecodableError):
-                await service.run(target, ["a"], [source(2, 0.1), Source(None, lambda: b"bad")], {})
+                await service.run(target, MEAN, [source(2, 0.1), Source(None, lambda: b"bad")], {}, service.answer())
         engine.gate.clear()
-        request = asyncio.create_task(service.run(target, ["a"], [source(2, 0.1)], {}))
+        request = asyncio.create_task(service.run(target, MEAN, [source(2, 0.1)], {}, service.answer()))
         while not engine.calls:  # noqa: ASYNC110  # they come from another thread
             await asyncio.sleep(0.001)
         request.cancel()
         await asyncio.wait([request])
         engine.gate.set()
-        assert len(await service.run(target, ["a"], [source(2, 0.1)], {})) == 1
+        assert len(await service.run(target, MEAN, [source(2, 0.1)], {}, service.answer())) == 1
         await target.scheduler.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path, engine: FakeWithManifest) -> None:
+    service = Service(Settings(models=tmp_path, answer_bytes=1000))
+
+    async def run() -> None:
+        target = served(engine)
+        with service.answer() as answer, pytest.raises(RequestTooLargeError, match="fewer clips"):
+            await service.run(target, FRAMES, [source(1, 0.1), source(1, 0.1)], {}, answer)
+        with service.answer() as other, service.answer() as answer:
+            other.take(500)
+            with pytest.raises(MemoryFullError):
+                await service.run(target, FRAMES, [source(1, 0.1)], {}, answer)
+        assert engine.calls == []
+        with service.answer() as answer:
+            await service.run(target, MEAN, [source(1, 0.1)], {}, answer)
+            answer.take(900)
+        await target.scheduler.close()
+
+    asyncio.run(run())
+
+
+def test_answers_do_not_wait_for_decoding(service: Service, engine: FakeWithManifest) -> None:
+    answered = threading.Event()
+
+    def wait_and_read() -> bytes:
+        assert answered.wait(30)
+        return b"bad"
+
+    async def run() -> None:
+        sources = [Source(None, wait_and_read) for _ in range(5)]
+        request = asyncio.create_task(service.run(served(engine), MEAN, sources, {}, service.answer()))
+        await asyncio.sleep(0.01)
+        await service.offload(answered.set)
+        with pytest.raises(AudioUndecodableError):
+            await request
+
+    asyncio.run(run())
+
+
+def test_the_first_clip_that_fails_ends_the_waiting_for_those_before_it() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        jobs = [BatchJob(np.zeros(1, np.float32), loop.create_future(), frozenset()) for _ in range(2)]
+        jobs[1].settle(EngineFailedError("failed"))
+        with pytest.raises(EngineFailedError) as caught:
+            await asyncio.wait_for(gathered([outcome(job, source(1, 0)) for job in jobs], jobs), 30)
+        assert caught.value.param == "file[0]"
+        assert jobs[0].future.cancelled()
 
     asyncio.run(run())

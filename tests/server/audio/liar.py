@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 
-from server.audio.protocol import MAX_MESSAGE, READY, Job
+from server.audio.protocol import MAX_MESSAGE, READY, TAKEN, Job
 
 
 def main() -> None:
@@ -15,4 +15,5 @@ def main() -> None:
         message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 2)
         if not message:
             return
+        connection.send(TAKEN)
         connection.send(os.pread(descriptors[0], Job.from_bytes(message).size, 0))

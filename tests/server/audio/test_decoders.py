@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import server.audio.decoders
 from server.audio.decode import Bounds
 from server.audio.decoders import Source, ThreadDecoders
 from server.errors import AudioTimeoutError, MemoryFullError, RequestTooLargeError
@@ -82,3 +83,24 @@ def test_what_a_thread_decodes_for_a_request_that_has_ended_is_given_up(threads:
     threads.shutdown(wait=True)
     assert len(read) <= 2  # those that had begun
     assert memory.held == 0
+
+
+def test_a_thread_that_does_not_come_back_is_reported(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server.audio.decoders, "GRACE_SECONDS", 0.01)
+    told, names = threading.Event(), []
+
+    def on_hung(name: str, seconds: float) -> None:
+        names.append(name)
+        told.set()
+
+    def hang() -> bytes:
+        assert told.wait(30)
+        return wav(noise(1))
+
+    decoders = ThreadDecoders(threads, 0.01, on_hung)
+    with Memory("audio", 1 << 20).hold() as hold:
+        asyncio.run(decoders.decode(Source(None, hang), BOUNDS, hold))
+    assert names == ["libsndfile"]
+    assert "a file is decoded for" in caplog.text

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ from server.errors import (
     MemoryFullError,
     RequestTooLargeError,
 )
-from server.memory import Hold, Memory
+from server.memory import Hold, Memory, ReleasedError
 from tests.server.audio.mutations import damaged, originals
 from tests.server.process import Server, noise, serving, wav
 
@@ -84,15 +86,17 @@ def decoded(decoders: ProcessDecoders, data: bytes, hold: Hold | None = None, bo
 
 
 class Signalling(Hold):
-    """Sends `number` to the decoders when they ask for memory: in the middle of a file."""
+    """Sends `number` to the decoders the first `times` that they ask for memory: in the middle of a file."""
 
-    def __init__(self, number: signal.Signals) -> None:
+    def __init__(self, number: signal.Signals, times: int = parent.MAX_CRASHES) -> None:
         super().__init__(Memory("audio", 1 << 30))
         self.number = number
+        self.times = times
 
     def take(self, size: int) -> None:
         super().take(size)
-        if size:
+        if size > 0 and self.times > 0:
+            self.times -= 1
             for child in children():
                 os.kill(child, self.number)
 
@@ -158,16 +162,89 @@ def test_a_crash_fails_only_the_file_that_caused_it(
     np.testing.assert_array_equal(decoded(decoders, wav(noise(2))), noise(2))
 
 
-def test_a_process_that_died_without_a_file_harms_none(decoders: ProcessDecoders) -> None:
-    os.kill(only_child(), signal.SIGKILL)
-    until(lambda: not children())
-    assert len(decoded(decoders, wav(noise(2)))) == 2 * RATE
+def test_a_file_whose_process_is_killed_once_is_decoded_by_the_next(decoders: ProcessDecoders) -> None:
+    child = only_child()
+    memory = Memory("audio", 1 << 30)
+    with Signalling(signal.SIGKILL, times=1) as hold:
+        hold._memory = memory
+        np.testing.assert_array_equal(decoded(decoders, wav(noise(3)), hold), noise(3))
+        assert memory.held == 4 * 3 * RATE  # nothing of what the first one took
+    assert only_child() != child
+
+
+@pytest.mark.parametrize("is_dead", [True, False], ids=["dead", "dying"])
+def test_a_process_that_died_without_a_file_harms_none(decoders: ProcessDecoders, is_dead: bool) -> None:
+    for _ in range(3):
+        child = only_child()
+        os.kill(child, signal.SIGKILL)
+        if is_dead:
+            until(lambda: not children())
+        assert len(decoded(decoders, wav(noise(2)))) == 2 * RATE
+        assert only_child() != child
+
+
+def test_a_process_that_does_not_take_a_file_is_replaced() -> None:
+    with running(seconds=0.5) as decoders:
+        child = only_child()
+        assert len(decoded(decoders, wav(noise(1)))) == RATE
+        os.kill(child, signal.SIGSTOP)
+        assert len(decoded(decoders, wav(noise(1)))) == RATE
+        assert only_child() != child
+
+
+def test_processes_that_die_before_they_take_a_file_are_replaced(
+    decoders: ProcessDecoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give, count = parent._Process.give, 0
+
+    def kill_and_give(process: parent._Process, *arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if count <= 4:
+            process.kill()
+        give(process, *arguments)
+
+    monkeypatch.setattr(parent._Process, "give", kill_and_give)
+    assert len(decoded(decoders, wav(noise(1)))) == RATE
+    assert count == 5
+
+
+def test_a_process_that_never_gets_ready_does_not_hold_a_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "CHILD", "tests.server.audio.sleeper")
+    monkeypatch.setattr(parent, "START_SECONDS", 0.5)
+    with running(seconds=0.5) as decoders:
+        child = only_child()
+        with pytest.raises(DecoderUnavailableError):
+            decoded(decoders, wav(noise(1)))
+        assert only_child() != child
+        monkeypatch.setattr(parent, "CHILD", "server.audio.child")
+        decoders._decoders[0]._start_seconds = SOON
+        os.kill(only_child(), signal.SIGKILL)
+        assert len(decoded(decoders, wav(noise(1)))) == RATE
+
+
+def test_nobody_starts_processes_for_a_request_that_has_ended(
+    decoders: ProcessDecoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = 0
+    with Memory("audio", 1 << 30).hold() as hold:
+
+        def give(process: parent._Process, *arguments: Any) -> None:
+            nonlocal starts
+            starts += 1
+            hold.release()
+            raise ConnectionError
+
+        monkeypatch.setattr(parent._Process, "give", give)
+        with pytest.raises(ReleasedError):
+            decoded(decoders, wav(noise(1)), hold)
+    assert starts == 1
 
 
 def test_a_file_that_takes_too_long_is_ended() -> None:
     with running(seconds=2) as decoders:
         child = only_child()
-        with Signalling(signal.SIGSTOP) as hold, pytest.raises(AudioTimeoutError, match="longer than 2 s"):
+        with Signalling(signal.SIGSTOP, times=1) as hold, pytest.raises(AudioTimeoutError, match="longer than 2 s"):
             decoded(decoders, wav(noise(3)), hold)
         assert only_child() != child
 
@@ -289,30 +366,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
-def post_and_signal(server: Server, number: signal.Signals) -> tuple[int, str, str | None]:
-    """Stop the decoder, send a clip, then send it `number`; return what comes of the clip."""
-    child = only_child(server.process.pid)
-    os.kill(child, signal.SIGSTOP)
-    files = Path(f"/proc/{server.process.pid}/fd")
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(server.client.post, "/v1/classify", files=[("file", ("a.wav", wav(noise(1))))])
-        until(lambda: sum("memfd:sonant" in str(link.readlink()) for link in files.iterdir() if link.is_symlink()) > 1)
-        time.sleep(0.1)  # from there it is given
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_idle_decoder_that_is_killed_or_stopped_costs_no_request(server: Server, number: signal.Signals) -> None:
+    for _ in range(3):
+        child = only_child(server.process.pid)
         os.kill(child, number)
-        if number != signal.SIGSTOP:
-            os.kill(child, signal.SIGCONT)  # what is stopped gets signals when it goes on
-        return server.error(answer.result())
+        assert server.client.post("/v1/classify", content=wav(noise(1))).status_code == 200
+        assert only_child(server.process.pid) != child
+
+
+def crash_those_with_files(server: Server, answer: Future[httpx.Response]) -> None:
+    """Crash every decoder of `server` that is at work on a file, until there is an answer."""
+    while not answer.done():
+        for child in children(server.process.pid):
+            with suppress(OSError):  # it has ended meanwhile
+                files = Path(f"/proc/{child}/fd")
+                if any("memfd:sonant" in str(link.readlink()) for link in files.iterdir()):
+                    time.sleep(0.02)  # it says that it has taken it
+                    os.kill(child, signal.SIGSEGV)
+        time.sleep(0.005)
 
 
 def test_a_crash_in_the_real_server_is_one_400(server: Server) -> None:
-    assert post_and_signal(server, signal.SIGSEGV) == (400, "audio_undecodable", "file[0]")
+    long = wav(noise(400, 8_000), 8_000)  # it takes a while
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            server.client.post, "/v1/classify?windows=auto", files=[("file", ("a.wav", long))], timeout=SOON
+        )
+        crash_those_with_files(server, answer)
+        assert server.error(answer.result()) == (400, "audio_undecodable", "file[0]")
     assert server.client.post("/v1/classify", content=wav(noise(1))).status_code == 200
     assert only_child(server.process.pid)
-
-
-def test_a_decoder_that_hangs_in_the_real_server(server: Server) -> None:
-    assert post_and_signal(server, signal.SIGSTOP) == (400, "audio_timeout", "file[0]")
-    assert server.client.post("/v1/classify", content=wav(noise(1))).status_code == 200
 
 
 def test_decoders_die_with_the_server(server: Server) -> None:

@@ -116,6 +116,62 @@ def test_what_is_not_http(server: Server) -> None:
         assert code(read_all(connection)) == (400, "request_invalid")
 
 
+def answers(received: bytes) -> list[int]:
+    """Return the status of each answer."""
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) ", received)]
+
+
+CHUNKED = b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("rubbish", "status"),
+    [
+        (b"\0\1\2rubbish\r\n\r\n", 400),
+        (CHUNKED + b"nothing\r\n", 400),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    ],
+    ids=["head", "body", "encoding"],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_rubbish_behind_a_request_does_not_take_its_answer(
+    server: Server, rubbish: bytes, status: int, count: int
+) -> None:
+    data = wav(noise(5))  # what is asked is answered later than the rubbish is read
+    request = f"POST /v1/encode?model={NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+    with server.connect() as connection:
+        connection.sendall(request * count + rubbish)
+        received = read_all(connection)
+    assert answers(received) == [200] * count + [status]
+    assert server.client.get("/health/ready").status_code == 200
+
+
+def test_a_body_that_is_rubbish(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(CHUNKED + b"nothing\r\n")
+        assert code(read_all(connection)) == (400, "request_invalid")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_a_body_that_is_not_only_chunked(server: Server, headers: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"POST /v1/encode HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n1\r\na\r\n0\r\n\r\n")
+        assert code(read_all(connection)) == (501, "transfer_encoding_not_supported")
+
+
+@pytest.mark.parametrize("length", [b"0" * 5000 + b"5", b"0" * 20, b"9" * 5000])
+def test_a_length_of_too_many_digits(server: Server, length: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\nabcde")
+        assert code(read_all(connection)) == (400, "request_invalid")
+
+
 def test_more_connections_than_are_taken(server: Server) -> None:
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):  # the client has one or none

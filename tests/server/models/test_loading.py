@@ -48,12 +48,16 @@ def test_what_is_loaded_is_verified_and_runs_as_set(tmp_path: Path, name: str) -
         assert all(check.ok for checks in engine.checks.values() for check in checks)
         assert served.calibration
         assert (served.calibration.threads, served.calibration.workers) == (1, 3)
+        limits = served.scheduler._limits
+        assert (limits.workers, limits.live_beams, limits.live_seconds) == (3, 5, 50)
+        assert limits.fixed_seconds == 0  # not measured
+        assert limits.seconds_per_second == engine.seconds_per_second
         files = {file for graph in engine.graphs if graph.name in engine.checks for file in graph.sha256}
         assert served.file_bytes == sum((DEMO / name / file).stat().st_size for file in files)
         await loader.unload(served)
         assert not engine._sessions
 
-    run(Settings(cache=tmp_path, threads=1, workers=3), test)
+    run(Settings(cache=tmp_path, threads=1, workers=3, live_beams=5, live_seconds=50), test)
 
 
 def test_of_what_cannot_be_loaded_nothing_is_left(tmp_path: Path) -> None:

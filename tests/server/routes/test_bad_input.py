@@ -126,7 +126,7 @@ def test_an_unknown_option(server: Server, speech: bytes, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", ["nobody", "../tiny-base", "tiny-base/", ".", "x" * 10_000])
+@pytest.mark.parametrize("name", ["nobody", "../tiny-base", "tiny-base/", ".", "x" * 256])
 def test_an_unknown_model(server: Server, speech: bytes, task: str, name: str) -> None:
     response = server.client.post(f"/v1/{task}", files={"file": speech}, data={"model": name})
     assert server.error(response) == (404, "model_not_found", "model")
@@ -205,3 +205,38 @@ def test_a_path_and_a_method_that_are_not_there(server: Server) -> None:
     response = server.client.get("/v1/encode")
     assert server.error(response) == (405, "method_not_allowed", None)
     assert response.headers["Allow"] == "POST"
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        (b'"' + b"x" * 1_000_000 + b'": 1', (422, "field_unknown", "x" * 100 + "...")),
+        (b'"model": "' + b"x" * 1_000_000 + b'"', (422, "option_invalid", "model")),
+        (b'"layer": [' + b"0," * 1_000_000 + b"0]", (413, "too_many_fields", None)),
+        (b'"layer": [' + b"0," * 300 + b"0]", (422, "option_invalid", "layer")),
+        (b",".join(b'"%d": 1' % index for index in range(100)), (413, "too_many_fields", None)),
+    ],
+)
+def test_words_and_lists_that_are_far_too_long(
+    server: Server, beside: bytes, expected: tuple[int, str, str | None]
+) -> None:
+    response = server.client.post("/v1/encode", content=b'{"input": "AAAA", ' + beside + b"}", headers=JSON)
+    assert server.error(response) == expected
+    assert len(response.content) < 1000
+
+
+def test_forms_and_queries_of_too_many_fields(server: Server, speech: bytes) -> None:
+    many = {f"f{index}": "1" for index in range(100)}
+    expected = (413, "too_many_fields", None)
+    assert server.error(server.client.post("/v1/encode", files={"file": speech}, data=many)) == expected
+    assert server.error(server.client.post("/v1/encode", params=many, content=speech, headers=AUDIO)) == expected
+    response = server.client.post("/v1/encode", files={"file": speech}, data={"model": "x" * 100_000})
+    assert server.error(response) == (422, "option_invalid", None)
+
+
+def test_base64_that_goes_on_after_its_end(server: Server) -> None:
+    text = "A" * (2**20 - 2) + "==" + "AAAA"
+    assert server.error(server.client.post("/v1/encode", json={"input": text})) == (400, "base64_invalid", "input")

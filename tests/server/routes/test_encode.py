@@ -1,14 +1,17 @@
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 from safetensors.numpy import load
 
 from engines.engine import Engine
+from server.routes.encode import floats
 from server.schemas.answers import EncodeAnswer
 from tests.server.process import Server, noise, wav
 
@@ -94,3 +97,9 @@ def test_every_rate_and_format_is_read(server: Server) -> None:
     for rate, format_, subtype in ((8_000, "WAV", "PCM_16"), (44_100, "FLAC", "PCM_24"), (48_000, "OGG", "OPUS")):
         response = encode(server, wav(noise(1, rate), rate, format_, subtype), pooling="mean")
         assert response.json()["data"][0]["duration"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3,), (300_000,), (5, 3), (3_000, 144), (1, 200_000)])
+def test_json_of_an_array_is_made_piece_by_piece(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).standard_normal(shape, np.float32)
+    np.testing.assert_array_equal(np.array(json.loads(orjson.dumps(floats(array))), np.float32), array)

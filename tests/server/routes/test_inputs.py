@@ -74,7 +74,7 @@ def test_every_answer_has_an_id_and_a_timing(server: Server, speech: bytes) -> N
     response = server.client.post("/v1/encode", files={"file": speech}, headers={"X-Request-Id": "my-id.7"})
     assert response.headers["X-Request-Id"] == "my-id.7"
     stages = [stage.split(";")[0] for stage in response.headers["Server-Timing"].split(", ")]
-    assert stages == ["decode", "queue", "inference", "total"]
+    assert stages == ["decode", "queue", "inference", "postprocess", "total"]
     for path in ("/health/live", "/nothing", "/v1/models"):
         response = server.client.get(path, headers={"X-Request-Id": "two words"})
         assert len(response.headers["X-Request-Id"]) == 32
