@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -22,6 +21,8 @@ logger = logging.getLogger(__name__)
 # The time for one file is looked at after each block, and a block takes milliseconds: a thread that is not back by then
 # hangs in libsndfile, and cannot be ended.
 GRACE_SECONDS = 30.0
+# It is looked at so often in this time: while the process stands still, nothing is looked at.
+LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -54,34 +55,46 @@ class ThreadDecoders:
     def __init__(self, threads: Executor, seconds: float, on_hung: Callable[[str, float], None] | None = None) -> None:
         """`threads` are not closed with it; one file may take `seconds`, looked at after each block.
 
-        `on_hung` is told, from any thread, when a thread does not come back.
+        `on_hung` is told once, when a thread does not come back.
         """
         self._threads = threads
         self._seconds = seconds
         self._on_hung = on_hung or (lambda name, seconds: None)
+        self._looks: dict[object, list[int]] = {}  # at each file that is being decoded
+        self._watcher: asyncio.Task[None] | None = None
 
     async def decode(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
         """See Decoders."""
-        work = partial(self._watched, source, bounds, hold)
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+        work = partial(self._noted, source, bounds, hold)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _watched(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
-        # Not by the event loop: the request, and what it awaits, may have ended meanwhile.
-        alarm = threading.Timer(self._seconds + GRACE_SECONDS, self._hang)
-        alarm.daemon = True
-        alarm.start()
+    def _noted(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
+        file = object()
+        self._looks[file] = [0]
         try:
             return _read_and_decode(source, bounds, hold, self._seconds)
         finally:
-            alarm.cancel()
+            del self._looks[file]
 
-    def _hang(self) -> None:
+    async def _watch(self) -> None:
+        """Watch all threads: the request, and what it awaits, may have ended meanwhile."""
         seconds = self._seconds + GRACE_SECONDS
-        logger.critical("a file is decoded for %.0f s; with 'decoders' only a process of its own would end", seconds)
-        self._on_hung("libsndfile", seconds)
+        while True:
+            await asyncio.sleep(seconds / LOOKS)
+            for looks in list(self._looks.values()):
+                looks[0] += 1
+                if looks[0] > LOOKS:
+                    message = "a file is decoded for %.0f s; with 'decoders' only a process of its own would end"
+                    logger.critical(message, seconds)
+                    self._on_hung("libsndfile", seconds)
+                    return
 
     async def close(self) -> None:
-        """Do nothing: the threads have another owner."""
+        """Watch no longer; the threads have another owner."""
+        if self._watcher is not None:
+            self._watcher.cancel()
 
 
 def took_too_long(seconds: float) -> AudioTimeoutError:

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 from fastapi import Request
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -115,6 +116,7 @@ async def _read(
 
 
 async def _read_form(request: Request, max_clips: int) -> FormData:
+    _check_charset(request.headers["content-type"])
     files = max_clips + MAX_FIELDS  # an upload may have the wrong name too
     try:
         return await request.form(max_files=files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
@@ -129,6 +131,16 @@ async def _read_form(request: Request, max_clips: int) -> FormData:
     except OSError as error:  # files of more than 1 MB are written to the disk
         logger.error("an upload cannot be written to the folder for temporary files: %s", error)
         raise StorageFullError("the server cannot store the uploaded files") from None
+
+
+def _check_charset(content_type: str) -> None:
+    """Raise MediaTypeError for a form in another charset than UTF-8.
+
+    The client would choose among all of Python's codecs, of which some take minutes for a megabyte.
+    """
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise MediaTypeError(f"a form is read as UTF-8, not as {quoted(charset)}")
 
 
 def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Read) -> Inputs[OptionsT]:

@@ -106,3 +106,17 @@ def test_an_upload_that_cannot_be_stored(server: Server) -> None:
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
     answer(server.client.post("/v1/encode?pooling=mean", files={"file": wav(noise(20), subtype="FLOAT")}))
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "unicode_escape", "undefined", "utf-7", "UTF-16"])
+def test_a_form_in_another_charset_is_not_decoded(server: Server, speech: bytes, charset: str) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + 200_000 * b"a" + b"\r\n--B--\r\n"
+    headers = {"Content-Type": f"multipart/form-data; boundary=B; charset={charset}"}
+    started = time.monotonic()
+    response = server.client.post("/v1/encode", content=part, headers=headers)
+    assert server.error(response) == (415, "media_type_not_supported", None)
+    assert time.monotonic() - started < 5
+    files = {"file": ("a.wav", speech)}
+    request = server.client.build_request("POST", "/v1/encode?pooling=mean", files=files)
+    request.headers["Content-Type"] += "; charset=UTF-8"
+    answer(server.client.send(request))
