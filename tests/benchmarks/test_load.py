@@ -100,7 +100,7 @@ def test_latency_counts_from_when_a_request_was_to_be_sent() -> None:
 
     samples = drive.run(test)
     late = [sample for sample in samples if sample.latency > stall / 5]
-    assert len(late) > 0.5 * rate * stall
+    assert len(late) > 5  # a client that waits for each answer has one; on an idle machine there are twenty
     assert {sample.status for sample in samples} == {200}
     assert samples[0].timings == {"queue": 0.0015}
 
