@@ -18,10 +18,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
 from server import logs
-from server.errors import INVALID_REQUEST, ApiError, OptionError, envelope, error_response
+from server.errors import INVALID_REQUEST, ApiError, OptionError
 from server.http.admission import Admission
 from server.http.body import BodyGuard
 from server.http.connection import guarded
+from server.http.envelope import envelope, error_response
 from server.http.keys import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, DOCUMENTED, Authentication, warn_if_open
 from server.http.request import RequestContext
 from server.process import Lifecycle, Process, leave

@@ -49,11 +49,6 @@ ApiError                                500 server_error           internal_erro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from starlette.responses import JSONResponse
-
 INVALID_REQUEST = "invalid_request_error"
 # What a message repeats of a client's word: enough to recognise it, whatever the client sends.
 QUOTED_CHARACTERS = 100
@@ -378,19 +373,3 @@ def quoted(word: str) -> str:
 
 def _cut(word: str) -> str:
     return word if len(word) <= QUOTED_CHARACTERS else word[:QUOTED_CHARACTERS] + "..."
-
-
-def envelope(error: ApiError) -> JSONResponse:
-    """Return the answer for `error`."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return error_response(error.status, error.message, error.type, error.code, error.param, headers)
-
-
-def error_response(
-    status: int, message: str, type_: str, code: str, param: str | None = None, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    """Return an answer with the error envelope."""
-    from starlette.responses import JSONResponse  # not above: the processes that decode have errors, but no web
-
-    content = {"error": {"message": message, "type": type_, "param": param, "code": code}}
-    return JSONResponse(content, status, headers)

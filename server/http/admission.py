@@ -7,8 +7,9 @@ import asyncio
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ShuttingDownError, envelope
+from server.errors import ShuttingDownError
 from server.http.body import pass_over
+from server.http.envelope import envelope
 from server.process import Lifecycle
 
 # Whoever is refused may find another server at once, or this one when it has started again.

@@ -11,7 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ApiError, BodyTimeoutError, BodyTooLargeError, envelope
+from server.errors import ApiError, BodyTimeoutError, BodyTooLargeError
+from server.http.envelope import envelope
 from server.memory import Hold, Memory
 
 # For the rest of a body that is not wanted: a connection closed with unread bytes is reset, and the answer lost.

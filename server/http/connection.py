@@ -22,8 +22,8 @@ from server.errors import (
     RequestError,
     TooManyConnectionsError,
     TransferEncodingError,
-    envelope,
 )
+from server.http.envelope import envelope
 from server.settings import Settings
 
 # What is sent besides the body: the request line, headers, and the frames of chunks. Proxies send some kilobytes;

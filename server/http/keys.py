@@ -22,7 +22,8 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.errors import AccessDeniedError, ApiError, ApiKeyInvalidError, ApiKeyMissingError, envelope
+from server.errors import AccessDeniedError, ApiError, ApiKeyInvalidError, ApiKeyMissingError
+from server.http.envelope import envelope
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)

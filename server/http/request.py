@@ -14,7 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engines.manifest import Task
-from server.errors import ApiError, envelope
+from server.errors import ApiError
+from server.http.envelope import envelope
 from server.metrics import NONE, SECONDS_BUCKETS
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,9 @@
-import json
 import re
 
 import pytest
 
 import server.errors
-from server.errors import ApiError, EngineFailedError, QueueFullError, envelope, quoted
+from server.errors import ApiError, quoted
 
 
 def all_errors(root: type[ApiError] = ApiError) -> list[type[ApiError]]:
@@ -23,19 +22,6 @@ def test_the_docstring_draws_what_the_classes_are(kind: type[ApiError]) -> None:
 def test_codes_are_unique() -> None:
     codes = [kind.code for kind in all_errors()]
     assert len(set(codes)) == len(codes)
-
-
-def test_the_envelope() -> None:
-    answer = envelope(QueueFullError("full", "file[3]", retry_after=7))
-    assert answer.status_code == 429
-    assert answer.headers["Retry-After"] == "7"
-    assert json.loads(bytes(answer.body)) == {
-        "error": {"message": "full", "type": "rate_limit_error", "param": "file[3]", "code": "queue_full"}
-    }
-
-
-def test_no_retry_after_where_waiting_does_not_help() -> None:
-    assert "Retry-After" not in envelope(EngineFailedError("failed")).headers
 
 
 def test_what_is_repeated_of_a_client_is_cut() -> None:

@@ -1,0 +1,21 @@
+"""How an error is answered: the same envelope, whatever failed and wherever."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse
+
+from server.errors import ApiError
+
+
+def envelope(error: ApiError) -> JSONResponse:
+    """Return the answer for `error`."""
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return error_response(error.status, error.message, error.type, error.code, error.param, headers)
+
+
+def error_response(
+    status: int, message: str, type_: str, code: str, param: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """Return an answer with the error envelope."""
+    content = {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    return JSONResponse(content, status, headers)
