@@ -35,8 +35,9 @@ class Server:
     @property
     def log(self) -> str:
         """What it has printed so far."""
-        self.log_file.seek(0)
-        return self.log_file.read().decode()
+        number = self.log_file.fileno()
+        # Not `seek` and `read`: the process writes where this file stands, over what it has printed.
+        return os.pread(number, os.fstat(number).st_size, 0).decode()
 
     def error(self, response: httpx.Response) -> tuple[int, str, str | None]:
         """Check the envelope of `response`, and that the server lives; return status, code and param."""

@@ -41,12 +41,8 @@ class Bench:
     settings: Settings
     engine: Engine
     applied: list[Calibration] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
     busy: bool = False
-
-    @property
-    def started(self) -> list[int]:
-        """The processes so far."""
-        return sorted(int(path.name) for path in (self.folder / "marks").iterdir())
 
     def run(self, script: str, until: Callable[[], bool]) -> None:
         """Calibrate with `script` until something is so."""
@@ -54,7 +50,9 @@ class Bench:
 
         async def start(*command: str, **pipes: Any) -> asyncio.subprocess.Process:
             assert command[:4] == (sys.executable, "-I", "-c", background.PROGRAM.format(path=sys.path))
-            return await execute(sys.executable, "-c", code, *command[4:], **pipes)
+            process = await execute(sys.executable, "-c", code, *command[4:], **pipes)
+            self.started.append(process.pid)  # here, since one that is stopped at once writes nothing down
+            return process
 
         async def main() -> None:
             calibrator = Calibrator(self.settings)

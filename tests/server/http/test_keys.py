@@ -185,6 +185,8 @@ def test_all_interfaces_without_keys_are_warned_of_and_not_managed(tmp_path: Pat
     with serving(tmp_path, wait=False, host="0.0.0.0") as server:  # noqa: S104
         assert code(ask(server, "POST", UNLOAD)) == "access_denied"
         assert ask(server, "GET", "/v1/models").status_code == 200
+        server.process.terminate()
+        assert server.process.wait(30) == 0  # the log is whole
         entries = [json.loads(line) for line in server.log.splitlines()]
         assert any("EVERYBODY" in entry["message"] and entry["level"] == "warning" for entry in entries)
 
