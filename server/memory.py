@@ -28,9 +28,12 @@ class Memory:
         """Bytes that are held now."""
         return self._held
 
-    def hold(self) -> Hold:
-        """Return a request's own account, to be released when the request has its answer: use it with `with`."""
-        return Hold(self)
+    def hold(self, beside: int = 0) -> Hold:
+        """Return a request's own account, to be released when the request has its answer: use it with `with`.
+
+        `beside` is what the request has in another, and holds for as long.
+        """
+        return Hold(self, beside)
 
     def check(self, size: int) -> None:
         """Raise MemoryFullError if `size` bytes more would not fit; nothing is taken."""
@@ -56,8 +59,9 @@ class Memory:
 class Hold:
     """What one request holds of a Memory; used from any thread."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, beside: int = 0) -> None:
         self._memory = memory
+        self._beside = beside
         self._size = 0
         self._released = False
         self._lock = threading.Lock()
@@ -76,7 +80,7 @@ class Hold:
         with self._lock:
             if self._released:
                 raise ReleasedError
-            self._memory.move(size, self._size)
+            self._memory.move(size, self._beside + self._size)
             self._size += size
 
     def release(self) -> None:

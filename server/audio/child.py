@@ -6,6 +6,7 @@ It imports only what decoding needs.
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import math
 import mmap
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.audio.decode import decode
-from server.audio.protocol import GRANT, GRANTED, MAX_ERROR_LETTERS, MAX_MESSAGE, READY, TAKEN, Job
-from server.errors import AudioError, AudioUndecodableError
+from server.audio.protocol import GO_ON, MAX_ERROR_LETTERS, MAX_MESSAGE, READY, ROOM_SAMPLES, TAKEN, Job
+from server.errors import ApiError, AudioError, AudioUndecodableError, StorageError
+from server.spool import Part
 
-# Beside the file, a copy of it and the clip, in bytes: what libsndfile and its codecs allocate for one file. They take
-# less than 20 MiB for each file of the tests; a header of Vorbis can ask for more than that.
+# What libsndfile and its codecs allocate for one file, in bytes. They take less than 20 MiB for each file of the tests;
+# a header of Vorbis can ask for more than that.
 WORKING_BYTES = 256 * 2**20
 # Standard streams, the socket, the two descriptors of a job and what maps them; and as many again.
 MAX_DESCRIPTORS = 16
@@ -74,47 +77,59 @@ def _confine() -> None:
 
 
 def _answer(connection: socket.socket, job: Job, file: int, room: int) -> dict[str, Any] | None:
-    """Decode a file into `room` and return the answer; None if the server does not want it."""
+    """Decode a file through `room` and return the last answer; None if the server does not want it."""
     _limit(job)
     try:
-        clip = np.frombuffer(mmap.mmap(room, 4 * job.bounds.capacity), np.float32)
-        data = os.pread(file, job.size, 0)
-        samples = len(decode(data, job.bounds, _Taking(connection), clip))
+        samples = _Room(connection, room)
+        with io.FileIO(file, closefd=False) as whole, Part(whole, job.start, job.size) as part:
+            for block in decode(part, job.bounds):
+                samples.write(block)
     except _RefusedError:
         return None
     except MemoryError:
         return _error(AudioUndecodableError("the audio cannot be decoded within the memory that one file may take"))
-    except AudioError as error:
+    except (AudioError, StorageError) as error:
         return _error(error)
-    return {"samples": samples}
+    return samples.message(is_last=True)
 
 
-def _error(error: AudioError) -> dict[str, Any]:
+def _error(error: ApiError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message[:MAX_ERROR_LETTERS]}
 
 
 def _limit(job: Job) -> None:
     """Bound what the next file may take, from what the process has taken so far; beyond it the process dies."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    size = pages * resource.getpagesize() + WORKING_BYTES + 2 * job.size + 4 * job.bounds.capacity
+    size = pages * resource.getpagesize() + WORKING_BYTES
     seconds = math.ceil(time.process_time() + job.seconds) + 1
     for kind, limit in ((resource.RLIMIT_AS, size), (resource.RLIMIT_CPU, seconds)):
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
 
 
-class _Taking:
-    """Asks the server for memory, ahead of what is needed."""
+class _Room:
+    """Where the server finds the samples; what does not fit waits until it has taken what is there."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, descriptor: int) -> None:
         self._connection = connection
-        self._granted = 0
+        self._room = np.frombuffer(mmap.mmap(descriptor, 4 * ROOM_SAMPLES), np.float32)
+        self._samples = 0
 
-    def __call__(self, size: int) -> None:
-        """Take `size` bytes; raises _RefusedError."""
-        self._granted -= size
-        if self._granted < 0:
-            more = GRANT * math.ceil(-self._granted / GRANT)
-            self._connection.send(json.dumps({"take": more}).encode())
-            if self._connection.recv(MAX_MESSAGE) != GRANTED:
-                raise _RefusedError
-            self._granted += more
+    def write(self, block: NDArray[np.float32]) -> None:
+        """Append `block`. Raises _RefusedError."""
+        while len(block):
+            if self._samples == ROOM_SAMPLES:
+                self._hand_over()
+            free = self._room[self._samples :][: len(block)]
+            free[:] = block[: len(free)]
+            self._samples += len(free)
+            block = block[len(free) :]
+
+    def message(self, *, is_last: bool) -> dict[str, Any]:
+        """Return what tells the server of what is there."""
+        return {"samples": self._samples, "is_last": is_last}
+
+    def _hand_over(self) -> None:
+        self._connection.send(json.dumps(self.message(is_last=False)).encode())
+        if self._connection.recv(MAX_MESSAGE) != GO_ON:
+            raise _RefusedError
+        self._samples = 0

@@ -1,12 +1,14 @@
-"""Bytes -> clip: decoded by libsndfile, mixed to mono, resampled by soxr; bounded, whatever the file says of itself.
+"""File -> audio, block by block: decoded by libsndfile, mixed to mono, resampled by soxr.
 
-It imports nothing of the web framework, so that the processes that decode stay small.
+It is bounded, whatever the file says of itself. It imports nothing of the web framework, so that the processes that
+decode stay small.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,31 +24,33 @@ from server.errors import (
     AudioTooShortError,
     AudioTruncatedError,
     AudioUndecodableError,
+    StorageError,
 )
 
 if TYPE_CHECKING:
-    from engines.batch import Clip
+    from _typeshed import WriteableBuffer
+
     from engines.manifest import Manifest
 
-# Is told of the bytes of each block of a clip before it is kept; what it raises ends the decoding.
-Take = Callable[[int], None]
+# A file that is open, and in which places can be sought: of the system, of a Spool, or io.BytesIO.
+AudioFile = io.RawIOBase | io.BufferedIOBase
 
 # Values decoded at a time, over all channels: 256 KiB.
 BLOCK_VALUES = 1 << 16
 MAX_CHANNELS = 64
+# Of 16 bits: the full scale is 1.
+SHORT_STEP = np.float32(2**-15)
 # DXD and its multiples go up to 768 kHz; below 1 kHz there is no speech, and each byte would become 16 samples or more.
 SAMPLE_RATES_HZ = range(1_000, 768_001)
 # Float files may exceed 1, by a factor 32768 where somebody forgot to scale. Far beyond, squares overflow float32.
 MAX_AMPLITUDE = 1e6
-LONGEST_AT_ONCE = (
-    "the longest that the model takes at once: longer clips are classified, or encoded to one vector, with windows=auto"
-)
+LONGEST_AT_ONCE = "the longest that the model takes at once: longer clips are cut into windows with windows=auto"
 # Containers that state how many frames follow. Others estimate it, or are written to pipes that state nonsense.
 EXACT_FORMATS = frozenset({"FLAC"})
-# Room for the samples of a clip before the first is read: 64 MiB of addresses, of memory only what is written to.
-MAX_FIRST_SAMPLES = 1 << 24
 # What libsndfile gives for a length that is not stated (SF_COUNT_MAX).
 UNKNOWN_FRAMES = 2**63 - 1
+# The farthest place in a file that there can be.
+MAX_PLACE = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -75,18 +79,39 @@ class Bounds:
         return self.max_samples + 1
 
 
-class _Memory(io.BytesIO):
-    """The bytes of a file.
+class _Reading:
+    """A file as libsndfile reads it.
 
-    Damaged headers make libsndfile seek to before the beginning. That does nothing here: raised inside its callback, it
-    would only be printed.
+    Damaged headers make it seek to before the beginning. That does nothing here: raised inside its callback, it would
+    only be printed. What the system raises is kept, and raised when libsndfile is back.
     """
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+    def __init__(self, file: AudioFile) -> None:
+        self.problem: OSError | None = None
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
+        if 0 <= place <= MAX_PLACE:
+            self._place = place
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._place >= self.size:
+            return 0
         try:
-            return super().seek(offset, whence)
-        except (ValueError, OverflowError):
-            return self.tell()
+            self._file.seek(self._place)
+            count = self._file.readinto(buffer) or 0
+        except OSError as error:
+            self.problem = error
+            return 0
+        self._place += count
+        return count
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
@@ -96,41 +121,59 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no ty
     state its length.
     """
 
+    def __init__(self, reading: _Reading) -> None:
+        self.reading = reading
+        super().__init__(reading)
+
     def seekable(self) -> bool:
         return False
 
 
-def decode(data: bytes, bounds: Bounds, take: Take, room: Clip | None = None) -> Clip:
-    """Return the audio of the file `data` as float32 [samples]: the mean of its channels at `bounds.sample_rate`.
+def decode(file: AudioFile, bounds: Bounds) -> Generator[NDArray[np.float32]]:
+    """Yield the audio of `file` as float32 [samples]: the mean of its channels at `bounds.sample_rate`, in blocks.
 
-    Samples of float files are not clipped. They are written into `room` where it is given, float32 [bounds.capacity].
-    Beside the file, memory stays within that of the clip and a few blocks; where a file states no length, or a wrong
-    one, within twice the clip. Raises the AudioError that says what is wrong, or what `take` does.
+    A block is read before the next is asked for: its memory is used again. Samples of float files are not clipped.
+    Memory stays within a few blocks. Raises the AudioError that says what is wrong, or StorageError where the file
+    cannot be read.
     """
-    if not data:
-        raise AudioEmptyError("the audio is empty: it has 0 bytes")
-    with _open(data) as file:
-        _check_header(file)
-        blocks = _resample(_mono_blocks(file, bounds), file.samplerate, bounds.sample_rate)
-        if room is not None:
-            clip = _join(blocks, take, room)
-        else:
-            clip = _shrink(_join(blocks, take, np.empty(_first_samples(file, bounds), np.float32)))
-    if clip.shape[0] < bounds.min_samples:
-        shortest, length = (samples / bounds.sample_rate for samples in (bounds.min_samples, clip.shape[0]))
+    samples = 0
+    with _open(file) as stream:
+        _check_header(stream)
+        for block in _resample(_mono_blocks(stream, bounds), stream.samplerate, bounds.sample_rate):
+            samples += len(block)
+            yield block
+    if samples < bounds.min_samples:
+        shortest, length = (count / bounds.sample_rate for count in (bounds.min_samples, samples))
         raise AudioTooShortError(
             f"the audio is {length:.4f} s long, the shortest that the model takes is {shortest:.4f} s"
         )
-    return clip
 
 
-def _open(data: bytes) -> _Stream:
+def _open(file: AudioFile) -> _Stream:
     try:
-        return _Stream(_Memory(data))
+        reading = _Reading(file)
+    except OSError as error:
+        raise unreadable(error) from error
+    if not reading.size:
+        raise AudioEmptyError("the audio is empty: it has 0 bytes")
+    try:
+        return _Stream(reading)
     except soundfile.LibsndfileError as error:
+        _check(reading)
         raise AudioUndecodableError(
             f"the audio cannot be decoded ({error.error_string}); WAV, FLAC, OGG (Vorbis, Opus), MP3 and AIFF are read"
         ) from None
+
+
+def _check(reading: _Reading) -> None:
+    """Raise what the system raised while libsndfile read."""
+    if reading.problem is not None:
+        raise unreadable(reading.problem) from reading.problem
+
+
+def unreadable(error: OSError) -> StorageError:
+    """Return the error of a file that the system does not read."""
+    return StorageError(f"the audio cannot be read: {error.strerror or error}")
 
 
 def _check_header(file: _Stream) -> None:
@@ -141,47 +184,19 @@ def _check_header(file: _Stream) -> None:
         raise AudioUndecodableError(f"the audio has {file.channels} channels; up to {MAX_CHANNELS} are read")
 
 
-def _first_samples(file: _Stream, bounds: Bounds) -> int:
-    """Return the samples of the clip if its header is right, at most what it may have."""
-    stated: int = max(0, file.frames) * bounds.sample_rate // file.samplerate + 1
-    return min(stated, bounds.capacity, MAX_FIRST_SAMPLES)
-
-
-def _join(blocks: Iterator[NDArray[np.float32]], take: Take, room: Clip) -> Clip:
-    """Return all `blocks` as one array: the beginning of `room`, or of a larger one where they do not fit."""
-    samples = 0
-    for block in blocks:
-        take(block.nbytes)
-        end = samples + block.shape[0]
-        if end > room.shape[0]:
-            larger = np.empty(max(end, 2 * room.shape[0]), np.float32)
-            larger[:samples] = room[:samples]
-            room = larger
-        room[samples:end] = block
-        samples = end
-    return room[:samples]
-
-
-def _shrink(clip: Clip) -> Clip:
-    """Return `clip` without the room behind it, where that is more than its own: the header may have lied."""
-    room = clip.base
-    return clip.copy() if isinstance(room, np.ndarray) and room.nbytes > 2 * clip.nbytes else clip
-
-
 def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]:
-    """Yield the mean of the channels, block after block, until the file ends or exceeds `bounds.max_samples`.
-
-    A block is read before the next is asked for: its memory is used again.
-    """
-    block = np.empty((BLOCK_VALUES // file.channels, file.channels), np.float32)
+    """Yield the mean of the channels, block after block, until the file ends or exceeds `bounds.max_samples`."""
+    is_short = file.subtype == "PCM_16"  # libsndfile takes longer to scale it to the same numbers
+    block = np.empty((BLOCK_VALUES // file.channels, file.channels), np.int16 if is_short else np.float32)
     frames = 0
     while count := _read(file, block, frames):
+        values = block[:count] * SHORT_STEP if is_short else block[:count]
         frames += count
         if frames * bounds.sample_rate > bounds.max_samples * file.samplerate:
             longest = bounds.max_samples / bounds.sample_rate
             raise AudioTooLongError(f"the audio is longer than {longest:g} s, {bounds.reason}")
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
-            mono = block[:count].mean(axis=1) if file.channels > 1 else block[:count, 0]
+            mono = values.mean(axis=1) if file.channels > 1 else values[:, 0]
         if not np.abs(mono).max() <= MAX_AMPLITUDE:  # false for NaN too
             raise AudioNotFiniteError(f"the audio has samples that are NaN, infinite or beyond {MAX_AMPLITUDE:g}")
         yield mono
@@ -191,14 +206,17 @@ def _mono_blocks(file: _Stream, bounds: Bounds) -> Iterator[NDArray[np.float32]]
         raise _truncated(file, frames)
 
 
-def _read(file: _Stream, block: NDArray[np.float32], frames: int) -> int:
+def _read(file: _Stream, block: NDArray[np.float32 | np.int16], frames: int) -> int:
     """Fill `block` and return the number of frames read; `frames` were read before."""
     try:
-        return len(file.read(out=block))
+        count = len(file.read(out=block))
     except soundfile.LibsndfileError as error:
+        _check(file.reading)
         if file.format in EXACT_FORMATS:
             raise _truncated(file, frames) from None
         raise AudioUndecodableError(f"the audio cannot be decoded ({error.error_string})") from None
+    _check(file.reading)  # it takes an error for the end of the file
+    return count
 
 
 def _truncated(file: _Stream, frames: int) -> AudioTruncatedError:

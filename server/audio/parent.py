@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import logging
-import mmap
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,13 +20,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engines.batch import Clip
-from server.audio.decode import Bounds
-from server.audio.decoders import took_too_long
-from server.audio.protocol import GRANTED, MAX_MESSAGE, READY, REFUSED, TAKEN, Job
+from server.audio.clips import ClipHold, ClipWriter
+from server.audio.decode import AudioFile, Bounds
+from server.audio.decoders import AUDIO_PER_SECOND, TimeLimit
+from server.audio.protocol import GO_ON, MAX_MESSAGE, READY, REFUSED, ROOM_SAMPLES, TAKEN, Job
 from server.errors import (
     ApiError,
     AudioEmptyError,
-    AudioError,
     AudioNotFiniteError,
     AudioTooLongError,
     AudioTooShortError,
@@ -33,8 +34,10 @@ from server.errors import (
     AudioUndecodableError,
     DecoderUnavailableError,
     ShuttingDownError,
+    StorageError,
 )
-from server.memory import Hold, ReleasedError
+from server.memory import ReleasedError
+from server.spool import Part
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +52,14 @@ PAUSE_SECONDS = 0.05
 # A process that crashes with a file may have been killed by somebody else; a second one was killed by the file.
 MAX_CRASHES = 2
 RETRY_SECONDS = 1
-# A mapped clip keeps a descriptor open (mmap.mmap duplicates it): short clips, of which there are many, are copied
-# instead, in 1 ms at most. 65 s of audio at 16 kHz.
-MAX_COPY_BYTES = 4 * 2**20
+# Of a file in memory at a time.
+COPY_BYTES = 2**20
 # All that a process needs of the environment: there may be secrets in the rest.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 # numpy's linear algebra, which decoding does not use, would start a thread for each core.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 CHILD = "server.audio.child"
-ERRORS: dict[str, type[AudioError]] = {
+ERRORS: dict[str, type[ApiError]] = {
     kind.code: kind
     for kind in (
         AudioEmptyError,
@@ -66,6 +68,7 @@ ERRORS: dict[str, type[AudioError]] = {
         AudioTooShortError,
         AudioTruncatedError,
         AudioUndecodableError,
+        StorageError,
     )
 }
 
@@ -74,12 +77,9 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Takes(_Message):
-    take: Annotated[int, Field(gt=0, le=1 << 40)]  # the hold refuses long before
-
-
 class _Made(_Message):
-    samples: int
+    samples: Annotated[int, Field(ge=0, le=ROOM_SAMPLES)]
+    is_last: bool
 
 
 class _Failed(_Message):
@@ -87,14 +87,14 @@ class _Failed(_Message):
     message: str
 
 
-_MESSAGE: TypeAdapter[_Takes | _Made | _Failed] = TypeAdapter(_Takes | _Made | _Failed)
+_MESSAGE: TypeAdapter[_Made | _Failed] = TypeAdapter(_Made | _Failed)
 
 
 class Decoder:
     """One process, or the one that took its place. Only `end` may be called while another thread uses it."""
 
     def __init__(self, seconds: float) -> None:
-        """Start the process; one file may take `seconds`. Raises OSError."""
+        """Start the process; one file may take `seconds` and what its length adds: see TimeLimit. Raises OSError."""
         self._seconds = seconds
         self._start_seconds = min(seconds + START_SECONDS, MAX_START_SECONDS)
         self._process: _Process | None = None
@@ -102,21 +102,21 @@ class Decoder:
         self._lock = threading.Lock()  # no process starts after `end`
         self._start()
 
-    def decode(self, data: bytes, bounds: Bounds, hold: Hold) -> Clip:
-        """Return the clip of the file `data`, as server.audio.decode.decode does; its bytes are taken from `hold`.
+    def decode(self, file: AudioFile, bounds: Bounds, hold: ClipHold) -> Clip:
+        """Return the clip of `file`, which server.audio.decode.decode gives block by block; it is taken from `hold`.
 
         Raises AudioUndecodableError where two processes crash with it, AudioTimeoutError, DecoderUnavailableError, and
         what decoding and `hold` raise.
         """
         try:
             with ExitStack() as files:
-                file, room = _memory_file(files), _memory_file(files)
-                _write(file, data)
-                os.ftruncate(room, 4 * bounds.capacity)
+                descriptor, start, size = _on_disk(file) or _in_memory(file, files)
+                room = _memory_file(files)
+                os.ftruncate(room, 4 * ROOM_SAMPLES)
                 # What is mapped here must stay: who reads beyond the end of a file is killed.
                 fcntl.fcntl(room, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-                samples = self._run(Job(bounds, len(data), self._seconds), (file, room), hold)
-                return _clip(room, samples)
+                seconds = self._seconds + bounds.capacity / bounds.sample_rate / AUDIO_PER_SECOND
+                return self._run(Job(bounds, start, size, seconds), (descriptor, room), hold)
         except OSError as error:  # no descriptors, no memory, no processes
             raise _unavailable(error) from error
 
@@ -132,28 +132,31 @@ class Decoder:
         if self._process is not None:
             self._process.stop()
 
-    def _run(self, job: Job, descriptors: Sequence[int], hold: Hold) -> int:
-        """Return the samples of the clip that the process made of `job`, or the next one if it crashed."""
+    def _run(self, job: Job, descriptors: tuple[int, int], hold: ClipHold) -> Clip:
+        """Return the clip that the process made of `job`, or the next one if it crashed."""
         for _ in range(MAX_CRASHES):
             process = self._give(job, descriptors, hold)
+            clip, limit = hold.new(), TimeLimit(self._seconds, job.bounds.sample_rate)
             try:
-                return process.answer(job, hold)
+                process.answer(job, descriptors[1], clip, limit)
             except TimeoutError:
                 self._replace(process, "a file took too long")
-                raise took_too_long(self._seconds) from None
+                raise limit.error() from None
             except OSError as error:
                 self._replace(process, f"a file broke it: {error}")
-                hold.take(-process.granted)
+                clip.discard()
+            else:
+                return clip.clip()
         raise AudioUndecodableError("the audio cannot be decoded: the decoder crashed")
 
-    def _give(self, job: Job, descriptors: Sequence[int], hold: Hold) -> _Process:
+    def _give(self, job: Job, descriptors: Sequence[int], hold: ClipHold) -> _Process:
         """Hand `job` to the process, or to a new one for as long as they end or hang before they take it.
 
         Raises OSError where none takes it, ShuttingDownError, and ReleasedError when nobody waits any more.
         """
         end = time.monotonic() + self._start_seconds
         for _ in range(MAX_STARTS):
-            hold.take(0)
+            hold.check()
             try:
                 process = self._process or self._start()
                 # One that does not get ready leaves time for another.
@@ -208,7 +211,6 @@ class _Process:
                 self._connection.close()
                 raise
         self._is_ready = False
-        self.granted = 0  # bytes that were taken for the file that it has or had last
 
     def give(self, job: Job, descriptors: Sequence[int], seconds: float) -> None:
         """Hand over `job`. Raises OSError, also where the process is not ready in `seconds`, or does not take it."""
@@ -220,24 +222,23 @@ class _Process:
         if self._receive(TAKE_SECONDS) != TAKEN:
             raise ConnectionError("it talks nonsense")
 
-    def answer(self, job: Job, hold: Hold) -> int:
-        """Return the samples of the clip; answers meanwhile what the process asks for.
+    def answer(self, job: Job, room: int, clip: ClipWriter, limit: TimeLimit) -> None:
+        """Write to `clip` what the process puts into `room`, until it has nothing more.
 
-        Raises the AudioError that it found, what `hold` does, TimeoutError, or OSError if it crashed or talks nonsense.
+        Raises the error that it found, what `clip` does, TimeoutError, or OSError if it crashed or talks nonsense.
         """
-        end = time.monotonic() + job.seconds
-        self.granted = 0
-        while True:
-            message = _understand(self._receive(end - time.monotonic()))
-            if isinstance(message, _Takes):
-                self._grant(message.take, hold)
-            elif isinstance(message, _Failed):
+        samples, is_last = 0, False
+        while not is_last:
+            message = _understand(self._receive(limit.left))
+            if isinstance(message, _Failed):
                 raise ERRORS[message.code](message.message)
-            elif not job.bounds.min_samples <= message.samples <= job.bounds.capacity:
+            samples, is_last = samples + message.samples, message.is_last
+            if samples > job.bounds.capacity or (is_last and samples < job.bounds.min_samples):
                 raise ConnectionError("it says that it has made a clip of impossible length")
-            else:
-                hold.take(4 * message.samples - self.granted)
-                return message.samples
+            self._take(room, message.samples, clip)
+            limit.add(message.samples)
+            if not is_last:
+                self._connection.send(GO_ON)
 
     def kill(self) -> None:
         self._process.kill()
@@ -256,14 +257,14 @@ class _Process:
             raise ConnectionError("it died")
         return message
 
-    def _grant(self, size: int, hold: Hold) -> None:
+    def _take(self, room: int, samples: int, clip: ClipWriter) -> None:
+        block = np.empty(samples, np.float32)
+        os.preadv(room, [block.data], 0)  # all of it: it has been sealed
         try:
-            hold.take(size)
+            clip.write(block)
         except (ApiError, ReleasedError):
             self._connection.send(REFUSED)  # it drops the job without an answer
             raise
-        self.granted += size
-        self._connection.send(GRANTED)
 
 
 def _unavailable(error: OSError) -> DecoderUnavailableError:
@@ -271,7 +272,7 @@ def _unavailable(error: OSError) -> DecoderUnavailableError:
     return DecoderUnavailableError("no decoder can be started", retry_after=RETRY_SECONDS)
 
 
-def _understand(message: bytes) -> _Takes | _Made | _Failed:
+def _understand(message: bytes) -> _Made | _Failed:
     try:
         understood = _MESSAGE.validate_json(message)
     except ValidationError:
@@ -288,15 +289,19 @@ def _memory_file(files: ExitStack) -> int:
     return descriptor
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(data)
+def _on_disk(file: AudioFile) -> tuple[int, int, int] | None:
+    """Return the descriptor of what `file` reads, where it begins there, and its bytes; None if it is in memory."""
+    if isinstance(file, Part):
+        return file.fileno(), file.start, file.size
+    try:
+        return file.fileno(), 0, os.fstat(file.fileno()).st_size
+    except io.UnsupportedOperation:
+        return None
 
 
-def _clip(room: int, samples: int) -> Clip:
-    """Return the first `samples` of `room`: a copy if they are few, else mapped until nobody has the array any more."""
-    if 4 * samples > MAX_COPY_BYTES:
-        return np.frombuffer(mmap.mmap(room, 4 * samples), np.float32)
-    clip = np.empty(samples, np.float32)
-    os.preadv(room, [clip.data], 0)  # all of it: it has been sealed
-    return clip
+def _in_memory(file: AudioFile, files: ExitStack) -> tuple[int, int, int]:
+    """Copy `file` to where another process can read it; return as _on_disk does."""
+    descriptor = _memory_file(files)
+    with os.fdopen(descriptor, "wb", closefd=False) as copy:
+        shutil.copyfileobj(file, copy, COPY_BYTES)
+    return descriptor, 0, os.fstat(descriptor).st_size

@@ -1,8 +1,9 @@
 """What the server and a process that decodes say to each other: JSON over a socket that keeps messages apart.
 
-    server -> process   Job, with two descriptors: the file's bytes, and room for the clip; answered by TAKEN
-    process -> server   {"take": bytes}, answered by GRANTED or REFUSED; a process that is refused drops the job
-    process -> server   {"samples": n}, the clip is in the room; or {"code": ..., "message": ...}, the AudioError
+    server -> process   Job, with two descriptors: of the file, and of a room for samples; answered by TAKEN
+    process -> server   {"samples": n, "is_last": false}, the next n samples are in the room; answered by GO_ON once
+                        there is room again, or by REFUSED; a process that is refused drops the job
+    process -> server   {"samples": n, "is_last": true}, or {"code": ..., "message": ...}, the error
 
 A process says READY once it has started. One that ends before it says TAKEN was not ended by the file. Nothing of what
 it says is trusted, and nothing is pickled.
@@ -15,19 +16,20 @@ from dataclasses import asdict, dataclass
 
 from server.audio.decode import Bounds
 
-READY, TAKEN, GRANTED, REFUSED = b"ready", b"taken", b"granted", b"refused"
+READY, TAKEN, GO_ON, REFUSED = b"ready", b"taken", b"go on", b"refused"
 # Of one message in bytes. The longest tells of an error.
 MAX_MESSAGE = 4096
 MAX_ERROR_LETTERS = 500  # each is at most 6 bytes of JSON
-# What a process asks for at one time, in bytes: each question costs about 0.1 ms. 16 s of audio at 16 kHz.
-GRANT = 1 << 20
+# In the room: 1 MiB, 16 s of audio at 16 kHz. Handing it over costs about 0.1 ms beside the copy.
+ROOM_SAMPLES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file: what its clip must be, how many bytes the file has, and the seconds that decoding it may take."""
+    """One file: what its clip must be, where it begins, its bytes, and the seconds that decoding may take at most."""
 
     bounds: Bounds
+    start: int
     size: int
     seconds: float
 

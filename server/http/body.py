@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,25 +14,61 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.errors import ApiError, BodyTimeoutError, BodyTooLargeError
 from server.http.envelope import envelope
 from server.memory import Hold, Memory
+from server.settings import Settings
+from server.spool import MAX_UPLOAD_BYTES_IN_MEMORY
 
 # For the rest of a body that is not wanted: a connection closed with unread bytes is reset, and the answer lost.
 LINGER_SECONDS = 1.0
 # And not for more of it than that: in a second, a client that sends all before it reads sends a gigabyte.
 LINGER_BYTES = 20 * 1024 * 1024
+MULTIPART, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
+
+
+def media_type(headers: Headers) -> str:
+    """Return the media type of a body; one without may be taken for octets (RFC 9110, 8.3)."""
+    return headers.get("content-type", BYTES).partition(";")[0].strip().lower()
+
+
+def is_spooled(media: str) -> bool:
+    """Return whether a body of the type `media` goes to the disk where it is large."""
+    return media in (MULTIPART, BYTES) or media.startswith("audio/")
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """What bodies may take: bytes, of which those `in_memory` are of all requests together, and seconds."""
+
+    max_bytes: int  # of a form, or of audio as it is
+    max_json_bytes: int  # of any other, which is read in memory
+    in_memory: float
+    timeout: float  # without a byte, and for all of it beside what `rate` allows
+    rate: float  # bytes for which there is a second more
+
+    @classmethod
+    def of(cls, settings: Settings) -> BodyLimits:
+        """Return those that are set."""
+        return cls(
+            settings.max_body_bytes,
+            settings.max_json_bytes,
+            settings.body_bytes_in_flight,
+            settings.body_timeout,
+            settings.body_rate,
+        )
 
 
 class BodyGuard:
     """Bounds the bytes and the time of each body, and cancels a handler whose client left.
 
     A body that states too large a length is refused before a byte of it is read; one that states none is counted as
-    it arrives.
+    it arrives. Who writes it to the disk gives its bytes back: they stand in `request.state.body_hold`.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout: float, max_bytes_in_flight: float = math.inf) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits, disk: Memory) -> None:
+        """`disk` is the account of what is written to the disk: what would not fit there is refused as early."""
         self._app = app
-        self._max_bytes = max_bytes
-        self._timeout = timeout
-        self._memory = Memory("request bodies", max_bytes_in_flight)
+        self._limits = limits
+        self._memory = Memory("request bodies", limits.in_memory)
+        self._disk = disk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application inside."""
@@ -40,9 +76,9 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         hold = self._memory.hold()
-        body = _Body(scope, receive, send, hold, self._max_bytes, self._timeout)
+        body = _Body(scope, receive, send, hold, self._limits)
         try:
-            self._check(body.stated_length)
+            body.check(self._memory, self._disk)
         except ApiError as error:
             await envelope(error)(scope, body.receive, body.send)
             return
@@ -57,46 +93,45 @@ class BodyGuard:
             body.stop_watching()
             hold.release()
 
-    def _check(self, stated_length: int) -> None:
-        """Refuse a body that would not fit. It takes its place as it arrives, so that nobody holds it by promises."""
-        if stated_length > self._max_bytes:
-            raise _too_large(self._max_bytes)
-        self._memory.check(stated_length)
-
 
 class _Body:
     """The body of one request, as it arrives."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, hold: Hold, max_bytes: int, timeout: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, hold: Hold, limits: BodyLimits) -> None:
         headers = Headers(scope=scope)
-        self.stated_length = int(headers.get("content-length", 0))  # uvicorn lets digits pass only
+        self._is_spooled = is_spooled(media_type(headers))
         self.client_left = False
+        self._stated_length = int(headers.get("content-length", 0))  # uvicorn lets digits pass only
+        self._max_bytes = limits.max_bytes if self._is_spooled else limits.max_json_bytes
         self._state: dict[str, Any] = scope.setdefault("state", {})
+        self._state["body_hold"] = hold
         self._receive = receive
         self._send = send
         self._hold = hold
-        self._max_bytes = max_bytes
-        self._timeout = timeout
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._limits = limits
+        self._seconds_left = limits.timeout  # of waiting for the client
         self._received = 0
-        self._pending = self.stated_length > 0 or "transfer-encoding" in headers
+        self._pending = self._stated_length > 0 or "transfer-encoding" in headers
         self._handler = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
+
+    def check(self, memory: Memory, disk: Memory) -> None:
+        """Refuse a body that would not fit. It takes its place as it arrives, so that nobody holds it by promises."""
+        if self._stated_length > self._max_bytes:
+            raise self._too_large()
+        goes_to_disk = self._is_spooled and self._stated_length > MAX_UPLOAD_BYTES_IN_MEMORY
+        (disk if goes_to_disk else memory).check(self._stated_length)
 
     async def receive(self) -> Message:
         """Return the next message. Raises BodyTooLargeError, BodyTimeoutError and MemoryFullError."""
         if not self._pending:
             return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            raise BodyTimeoutError(f"the body did not arrive within {self._timeout:g} s") from None
+        message = await self._next_in_time()
         size = len(message.get("body", b""))
         self._received += size
         self._state["received_bytes"] = self._received
         if self._received > self._max_bytes:
-            raise _too_large(self._max_bytes)
+            raise self._too_large()
         self._hold.take(size)
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._pending = False
@@ -120,6 +155,23 @@ class _Body:
         if self._watcher is not None:
             self._watcher.cancel()
 
+    async def _next_in_time(self) -> Message:
+        """Wait for the client; its time grows with what it sends, but it cannot save it for a pause later."""
+        limits, now = self._limits, asyncio.get_running_loop().time
+        started = now()
+        try:
+            async with asyncio.timeout(self._seconds_left):
+                message = await self._receive()
+        except TimeoutError:
+            allowed = f"{limits.timeout:g} s and 1 s for each {limits.rate:g} bytes"
+            raise BodyTimeoutError(f"the body did not arrive in time: it may take {allowed}") from None
+        earned = len(message.get("body", b"")) / limits.rate
+        self._seconds_left = min(self._seconds_left - (now() - started) + earned, limits.timeout)
+        return message
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"the body is larger than {self._max_bytes} bytes")
+
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -137,7 +189,3 @@ async def pass_over(receive: Receive) -> None:
                 message = await receive()
                 received += len(message.get("body", b""))
                 more = message.get("more_body", False)
-
-
-def _too_large(max_bytes: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"the body is larger than {max_bytes} bytes")

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
+import io
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import orjson
 from fastapi import Request
-from pydantic import ValidationError
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, ValidationError
 
 from server.audio.decoders import Source
 from server.errors import (
@@ -29,31 +26,29 @@ from server.errors import (
     FieldUnknownError,
     MediaTypeError,
     OptionError,
-    StorageFullError,
     TooManyClipsError,
     TooManyFieldsError,
     quoted,
 )
+from server.http.body import BYTES, JSON, MULTIPART, is_spooled, media_type
 from server.routes.deadlines import deadline_of, in_time
-from server.schemas.options import Options
+from server.routes.forms import Form, read_form
+from server.routes.uploads import Uploads
+from server.schemas.options import MAX_ITEMS, Options
 from server.service import Service
 from server.settings import Settings
 
-logger = logging.getLogger(__name__)
-
+ModelT = TypeVar("ModelT", bound=BaseModel)
 OptionsT = TypeVar("OptionsT", bound=Options)
 Fields = dict[str, Any]
 
-# A task has about ten options; the rest is room for those that are misspelt, and for lists in a query or a form.
-MAX_FIELDS = 64
+# A list stands in a query or a form as one field for each item. A task has about ten more options, and the rest is room
+# for those that are misspelt.
+MAX_FIELDS = MAX_ITEMS + 64
 # Values in JSON beside the clips: the fields, and the longest lists that options take.
 MAX_VALUES = 1024
-# Of one field in a form that is not a file: no option takes as much.
-MAX_FIELD_BYTES = 64 * 1024
 # Decoding base64 keeps all other threads waiting: a mebibyte takes some milliseconds. A multiple of 4 characters.
 BASE64_CHARACTERS = 1 << 20
-
-MULTIPART, JSON, BYTES = "multipart/form-data", "application/json", "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ async def read_inputs(request: Request, schema: type[OptionsT], service: Service
     """Read the options of `schema` and the audio of `request`; uploads are closed at the end.
 
     What is done with them is cancelled at their deadline. Raises MediaTypeError, BodyInvalidError, TooManyFieldsError,
-    FieldUnknownError, OptionError, AudioMissingError, TooManyClipsError or DeadlineError.
+    FieldUnknownError, OptionError, AudioMissingError, TooManyClipsError, DeadlineError, or what storing uploads does.
     """
     items = request.query_params.multi_items()
     if len(items) > MAX_FIELDS:
@@ -94,20 +89,14 @@ async def _read(
     request: Request, check: Callable[[_Read], Inputs[OptionsT]], service: Service
 ) -> AsyncIterator[Inputs[OptionsT]]:
     """Read the body and check what stands in it."""
-    # A body without a content type may be taken for application/octet-stream (RFC 9110, 8.3).
-    media = request.headers.get("content-type", BYTES).partition(";")[0].strip().lower()
-    if media == MULTIPART:
-        form = await _read_form(request, service.settings.max_clips)
-        try:
-            yield check(_from_form(form))
-        finally:
-            await form.close()
-    elif media == JSON:
+    media = media_type(request.headers)
+    if media == JSON:
         body = await request.body()
         yield await service.offload(lambda: check(_from_json(body, service.settings.max_clips)))
-    elif media == BYTES or media.startswith("audio/"):
-        body = await request.body()
-        yield check(_Read(None, {}, [Source(None, lambda: body)]))
+    elif is_spooled(media):
+        with service.spool.hold() as disk:
+            uploads = Uploads(service.spool, request.state.body_hold, disk)
+            yield check(await _read_uploads(request, uploads, service.settings.max_clips))
     else:
         raise MediaTypeError(
             f"content type {quoted(media)} is not read: send {MULTIPART} with 'file', {JSON} with base64 'input', or "
@@ -115,32 +104,13 @@ async def _read(
         )
 
 
-async def _read_form(request: Request, max_clips: int) -> FormData:
-    _check_charset(request.headers["content-type"])
-    files = max_clips + MAX_FIELDS  # an upload may have the wrong name too
-    try:
-        return await request.form(max_files=files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
-    except HTTPException as error:  # starlette has no other sign of what was too much than its words
-        if error.detail.startswith("Too many files"):
-            raise _too_many_clips(f"more than {files}", max_clips) from None
-        if error.detail.startswith("Too many fields"):
-            raise _too_many_fields("form") from None
-        if error.detail.startswith("Part exceeded"):
-            raise OptionError(f"a field that is no file has more than {MAX_FIELD_BYTES} bytes") from None
-        raise BodyInvalidError(f"the multipart body cannot be read: {error.detail}") from None
-    except OSError as error:  # files of more than 1 MB are written to the disk
-        logger.error("an upload cannot be written to the folder for temporary files: %s", error)
-        raise StorageFullError("the server cannot store the uploaded files") from None
-
-
-def _check_charset(content_type: str) -> None:
-    """Raise MediaTypeError for a form in another charset than UTF-8.
-
-    The client would choose among all of Python's codecs, of which some take minutes for a megabyte.
-    """
-    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
-    if charset.lower() not in ("utf-8", "utf8"):
-        raise MediaTypeError(f"a form is read as UTF-8, not as {quoted(charset)}")
+async def _read_uploads(request: Request, uploads: Uploads, max_clips: int) -> _Read:
+    async with aclosing(request.stream()) as body:
+        if media_type(request.headers) == MULTIPART:
+            files = max_clips + MAX_FIELDS  # an upload may have the wrong name too
+            return _from_form(await read_form(request.headers["content-type"], body, uploads, MAX_FIELDS, files))
+        upload = await uploads.read(body)
+        return _Read(None, {}, [Source(None, upload.open, upload.spooled)])
 
 
 def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Read) -> Inputs[OptionsT]:
@@ -153,7 +123,7 @@ def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Rea
     allowed = [read.audio_field, *schema.model_fields] if read.audio_field else list(schema.model_fields)
     for name in sorted(fields.keys() - schema.model_fields.keys()):
         raise FieldUnknownError(f"there is no field {quoted(name)}; there are: {', '.join(allowed)}", name)
-    options = _validate(schema, fields)
+    options = validated(schema, fields)
     if not read.sources:
         raise AudioMissingError(f"there is no audio: send it in '{read.audio_field}'", read.audio_field)
     if len(read.sources) > settings.max_clips:
@@ -161,7 +131,8 @@ def _check(schema: type[OptionsT], query: Fields, settings: Settings, read: _Rea
     return Inputs(options, read.sources, deadline_of(options.timeout, settings.timeout, settings.max_timeout))
 
 
-def _validate(schema: type[OptionsT], fields: Fields) -> OptionsT:
+def validated(schema: type[ModelT], fields: Fields) -> ModelT:
+    """Return `fields` as `schema` has them. Raises OptionError for the first that cannot be."""
     try:
         return schema.model_validate(fields)
     except ValidationError as error:
@@ -174,25 +145,23 @@ def _collect(items: Iterable[tuple[str, str]]) -> Fields:
     """Return the values by name: a list where a name is repeated."""
     values: dict[str, list[str]] = {}
     for name, value in items:
-        values.setdefault(name, []).append(value)
+        values.setdefault(_field(name), []).append(value)
     return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
 
-def _from_form(form: FormData) -> _Read:
-    texts: list[tuple[str, str]] = []
-    sources: list[Source] = []
-    for name, value in form.multi_items():
-        if isinstance(value, str) and name == "file":
-            raise AudioMissingError("'file' must be an upload, as of curl -F file=@speech.wav", "file")
-        if isinstance(value, UploadFile) and name == "file":
-            sources.append(Source(f"file[{len(sources)}]", partial(_read_upload, value)))
-        else:  # no option takes a file: an upload here has the wrong name, and only the name is looked at
-            texts.append((name, str(value)))
-    return _Read("file", _collect(texts), sources)
+def _field(name: str) -> str:
+    """Return what is meant by `name[]` and `name[key]`: some clients write lists and tables so."""
+    return name.partition("[")[0]
 
 
-def _read_upload(upload: UploadFile) -> bytes:
-    return upload.file.read()
+def _from_form(form: Form) -> _Read:
+    if any(_field(name) == "file" for name, _ in form.texts):
+        raise AudioMissingError("'file' must be an upload, as of curl -F file=@speech.wav", "file")
+    uploads = [upload for name, upload in form.files if _field(name) == "file"]
+    # No option takes a file: other uploads have the wrong name, and only the name is looked at.
+    others = [(name, "an upload") for name, _ in form.files if _field(name) != "file"]
+    sources = [Source(f"file[{index}]", upload.open, upload.spooled) for index, upload in enumerate(uploads)]
+    return _Read("file", _collect([*form.texts, *others]), sources)
 
 
 def _from_json(body: bytes, max_clips: int) -> _Read:
@@ -226,7 +195,7 @@ def _may_have_more_values(body: bytes, count: int) -> bool:
     return True
 
 
-def _read_base64(text: str) -> bytes:
+def _read_base64(text: str) -> io.BytesIO:
     """Decode `text`, piece by piece. Raises Base64InvalidError."""
     data = bytearray()
     for start in range(0, len(text), BASE64_CHARACTERS):
@@ -236,7 +205,7 @@ def _read_base64(text: str) -> bytes:
             data += base64.b64decode(text[start : start + BASE64_CHARACTERS], validate=True)
         except (binascii.Error, ValueError) as error:  # ValueError: characters outside ASCII
             raise Base64InvalidError(f"the audio is not base64: {error}") from None
-    return bytes(data)
+    return io.BytesIO(data)
 
 
 def _too_many_clips(count: str, max_clips: int) -> TooManyClipsError:

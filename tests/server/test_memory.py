@@ -30,6 +30,17 @@ def test_a_full_memory_is_429_and_takes_nothing() -> None:
         assert memory.held == 100
 
 
+def test_what_a_request_has_in_another_account_counts() -> None:
+    memory = Memory("audio", 100)
+    with memory.hold() as upload:
+        upload.take(60)
+        with memory.hold(beside=60) as clip:
+            clip.take(40)
+            with pytest.raises(RequestTooLargeError, match="takes 101 bytes or more, the limit is 100"):
+                clip.take(1)
+        assert memory.held == 60
+
+
 def test_what_can_be_done_is_said() -> None:
     with Memory("audio", 100, "send less").hold() as hold, pytest.raises(RequestTooLargeError, match=r": send less$"):
         hold.take(101)

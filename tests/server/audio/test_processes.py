@@ -1,15 +1,18 @@
 import asyncio
+import io
 import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import soundfile
 
 from server.audio import parent
+from server.audio.clips import ClipHold, ClipWriter
 from server.audio.decode import Bounds, decode
 from server.audio.decoders import Source
 from server.audio.processes import ProcessDecoders
@@ -30,8 +35,11 @@ from server.errors import (
     DecoderUnavailableError,
     MemoryFullError,
     RequestTooLargeError,
+    StorageError,
 )
-from server.memory import Hold, Memory, ReleasedError
+from server.memory import Memory, ReleasedError
+from server.spool import Part, Spool
+from tests.server.audio.holding import clips
 from tests.server.audio.mutations import damaged, originals
 from tests.server.process import Server, noise, serving, wav
 
@@ -80,40 +88,96 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def decoded(decoders: ProcessDecoders, data: bytes, hold: Hold | None = None, bounds: Bounds = BOUNDS) -> np.ndarray:
-    with Memory("audio", 1 << 30).hold() as own:
-        return asyncio.run(decoders.decode(Source(None, lambda: data), bounds, hold or own))
+def decoded(
+    decoders: ProcessDecoders, data: bytes, hold: ClipHold | None = None, bounds: Bounds = BOUNDS
+) -> np.ndarray:
+    with clips().hold() as own:
+        return asyncio.run(decoders.decode(Source(None, lambda: io.BytesIO(data)), bounds, hold or own))
 
 
-class Signalling(Hold):
-    """Sends `number` to the decoders the first `times` that they ask for memory: in the middle of a file."""
+def in_a_thread(data: bytes) -> np.ndarray:
+    """Return the clip as the threads decode it; raises what they do."""
+    return np.concatenate([block.copy() for block in decode(io.BytesIO(data), BOUNDS)])
 
-    def __init__(self, number: signal.Signals, times: int = parent.MAX_CRASHES) -> None:
-        super().__init__(Memory("audio", 1 << 30))
+
+class Signalling(ClipHold):
+    """Sends `number` to the decoders when they have decoded the first 16 s, for the first `times`."""
+
+    def __init__(self, number: signal.Signals, times: int = parent.MAX_CRASHES, memory: Memory | None = None) -> None:
+        super().__init__((memory or Memory("audio", 1 << 30)).hold(), Spool(Path(tempfile.gettempdir()), 1 << 30))
         self.number = number
         self.times = times
 
-    def take(self, size: int) -> None:
-        super().take(size)
-        if size > 0 and self.times > 0:
-            self.times -= 1
-            for child in children():
-                os.kill(child, self.number)
+    def new(self) -> ClipWriter:
+        writer = super().new()
+        write = writer.write
+
+        def write_and_signal(block: np.ndarray) -> None:
+            write(block)
+            if self.times > 0:
+                self.times -= 1
+                for child in children():
+                    os.kill(child, self.number)
+
+        writer.write = write_and_signal  # type: ignore[method-assign]
+        return writer
 
 
 def test_a_clip_is_that_of_the_threads(decoders: ProcessDecoders) -> None:
-    for data in [*originals(), wav(noise(70)), wav(noise(5, 44_100), 44_100)]:  # 70 s: mapped
-        np.testing.assert_array_equal(decoded(decoders, data), decode(data, BOUNDS, lambda size: None))
+    for data in [*originals(), wav(noise(140)), wav(noise(5, 44_100), 44_100)]:  # 140 s: mapped
+        np.testing.assert_array_equal(decoded(decoders, data), in_a_thread(data))
 
 
 def test_a_long_clip_lives_and_dies_with_its_array(decoders: ProcessDecoders) -> None:
     before = len(entries("/proc/self/fd"))
-    clips = [decoded(decoders, wav(noise(70, seed=seed))) for seed in range(3)]
+    clips = [decoded(decoders, wav(noise(140, seed=seed))) for seed in range(3)]
     for seed, clip in enumerate(clips):
-        np.testing.assert_array_equal(clip[100:], noise(70, seed=seed)[100:])
+        np.testing.assert_array_equal(clip[100:], noise(140, seed=seed)[100:])
     del clip
     clips.clear()
     assert len(entries("/proc/self/fd")) == before
+
+
+def test_an_hour_takes_no_memory(decoders: ProcessDecoders, tmp_path: Path) -> None:
+    def peak_kib() -> int:
+        status = Path(f"/proc/{only_child()}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+    path = tmp_path / "hour.flac"
+    with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(360):
+            file.write(np.zeros(10 * RATE, np.float32))
+    assert len(decoded(decoders, wav(noise(20)))) == 20 * RATE
+    before = peak_kib()
+    with clips(max_bytes=1 << 24).hold() as hold:
+        source = Source(None, lambda: path.open("rb"))
+        clip = asyncio.run(decoders.decode(source, Bounds(RATE, 400, 3600 * RATE), hold))
+    assert clip.shape == (3600 * RATE,)
+    assert not clip[::1000].any()
+    assert peak_kib() - before < 8 * 1024  # the clip has 230 MB
+
+
+def test_uploads_are_read_where_they_are(decoders: ProcessDecoders, tmp_path: Path) -> None:
+    spool, files = Spool(tmp_path, 1 << 30), [wav(noise(1)), wav(noise(2))]
+    with spool.hold() as disk, clips().hold() as hold:
+        whole = spool.file(disk)
+        for data in files:
+            whole.append(data)
+        starts = (0, len(files[0]))
+        for index, (start, data) in enumerate(zip(starts, files, strict=True), 1):
+            source = Source(None, partial(Part, whole, start, len(data)))
+            np.testing.assert_array_equal(asyncio.run(decoders.decode(source, BOUNDS, hold)), noise(index))
+
+
+def test_a_file_that_cannot_be_read_fails_alone(decoders: ProcessDecoders) -> None:
+    child = only_child()
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as pipe, clips().hold() as hold:
+        source = Source(None, lambda: Part(pipe, 0, 100))  # a pipe has no places
+        with pytest.raises(StorageError, match="cannot be read: Illegal seek"):
+            asyncio.run(decoders.decode(source, BOUNDS, hold))
+    os.close(write)
+    assert only_child() == child
 
 
 def test_damaged_files_fail_as_in_the_threads(decoders: ProcessDecoders) -> None:
@@ -121,7 +185,7 @@ def test_damaged_files_fail_as_in_the_threads(decoders: ProcessDecoders) -> None
     for data in [b"", *islice(damaged(originals(), seed=11), 150)]:
         expected: AudioError | None = None
         try:
-            clip = decode(data, BOUNDS, lambda size: None)
+            clip = in_a_thread(data)
         except AudioError as error:
             expected = error
         if expected is None:
@@ -135,14 +199,14 @@ def test_damaged_files_fail_as_in_the_threads(decoders: ProcessDecoders) -> None
 
 def test_memory_is_asked_for_while_a_file_is_decoded(decoders: ProcessDecoders) -> None:
     child = only_child()
-    memory = Memory("audio", 1 << 21)
+    memory = clips(1 << 21)
     with memory.hold() as hold:
         assert len(decoded(decoders, wav(noise(3)), hold)) == 3 * RATE
         assert memory.held == 4 * 3 * RATE
         with pytest.raises(RequestTooLargeError):
             decoded(decoders, wav(noise(40)), hold)
     with memory.hold() as other, memory.hold() as hold:
-        other.take((1 << 21) - 1000)
+        assert len(decoded(decoders, wav(noise(31)), other)) == 31 * RATE
         with pytest.raises(MemoryFullError):
             decoded(decoders, wav(noise(3)), hold)
     assert memory.held == 0
@@ -156,7 +220,7 @@ def test_a_crash_fails_only_the_file_that_caused_it(
 ) -> None:
     child = only_child()
     with Signalling(number) as hold, pytest.raises(AudioUndecodableError, match="the decoder crashed"):
-        decoded(decoders, wav(noise(3)), hold)
+        decoded(decoders, wav(noise(20)), hold)
     assert only_child() != child
     assert f"exit status {-number}" in caplog.text
     np.testing.assert_array_equal(decoded(decoders, wav(noise(2))), noise(2))
@@ -165,10 +229,9 @@ def test_a_crash_fails_only_the_file_that_caused_it(
 def test_a_file_whose_process_is_killed_once_is_decoded_by_the_next(decoders: ProcessDecoders) -> None:
     child = only_child()
     memory = Memory("audio", 1 << 30)
-    with Signalling(signal.SIGKILL, times=1) as hold:
-        hold._memory = memory
-        np.testing.assert_array_equal(decoded(decoders, wav(noise(3)), hold), noise(3))
-        assert memory.held == 4 * 3 * RATE  # nothing of what the first one took
+    with Signalling(signal.SIGKILL, times=1, memory=memory) as hold:
+        np.testing.assert_array_equal(decoded(decoders, wav(noise(20)), hold), noise(20))
+        assert memory.held == 4 * 20 * RATE  # nothing of what the first one took
     assert only_child() != child
 
 
@@ -227,7 +290,7 @@ def test_nobody_starts_processes_for_a_request_that_has_ended(
     decoders: ProcessDecoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = 0
-    with Memory("audio", 1 << 30).hold() as hold:
+    with clips().hold() as hold:
 
         def give(process: parent._Process, *arguments: Any) -> None:
             nonlocal starts
@@ -245,7 +308,7 @@ def test_a_file_that_takes_too_long_is_ended() -> None:
     with running(seconds=2) as decoders:
         child = only_child()
         with Signalling(signal.SIGSTOP, times=1) as hold, pytest.raises(AudioTimeoutError, match="longer than 2 s"):
-            decoded(decoders, wav(noise(3)), hold)
+            decoded(decoders, wav(noise(20)), hold)
         assert only_child() != child
 
 
@@ -257,28 +320,27 @@ def test_nothing_is_left_of_processes_that_crash(decoders: ProcessDecoders) -> N
     before = things()
     for _ in range(8):
         with Signalling(signal.SIGKILL) as hold, pytest.raises(AudioUndecodableError):
-            decoded(decoders, wav(noise(70)), hold)
+            decoded(decoders, wav(noise(140)), hold)
     assert things() == before
 
 
 def test_what_is_cancelled_is_not_handed_to_the_next(decoders: ProcessDecoders) -> None:
     asked = threading.Event()
 
-    class Watching(Hold):
-        def take(self, size: int) -> None:
-            super().take(size)
-            if size:
-                asked.set()
+    class Watching(Signalling):
+        def new(self) -> ClipWriter:
+            asked.set()
+            return super().new()
 
     async def run() -> np.ndarray:
         long, short = (wav(noise(seconds)) for seconds in (200, 2))
-        with Watching(Memory("audio", 1 << 30)) as hold:
-            task = asyncio.create_task(decoders.decode(Source(None, lambda: long), BOUNDS, hold))
+        with Watching(signal.SIGCONT) as hold:
+            task = asyncio.create_task(decoders.decode(Source(None, lambda: io.BytesIO(long)), BOUNDS, hold))
             await asyncio.to_thread(asked.wait, SOON)
             task.cancel()
             await asyncio.wait([task])
-        with Memory("audio", 1 << 30).hold() as hold:
-            return await decoders.decode(Source(None, lambda: short), BOUNDS, hold)
+        with clips().hold() as hold:
+            return await decoders.decode(Source(None, lambda: io.BytesIO(short)), BOUNDS, hold)
 
     np.testing.assert_array_equal(asyncio.run(run()), noise(2))
 
@@ -289,18 +351,19 @@ def test_what_is_cancelled_is_not_handed_to_the_next(decoders: ProcessDecoders) 
         b"\xff\x00",
         b"[]",
         b"{}",
-        b'{"samples": 0}',
-        b'{"samples": -1}',
-        b'{"samples": 399}',
-        b'{"samples": 1000000000000}',
-        b'{"samples": 1e400}',
-        b'{"samples": "500"}',
-        b'{"take": 0}',
-        b'{"take": 9999999999999999999}',
+        b'{"samples": 500}',
+        b'{"samples": 0, "is_last": true}',
+        b'{"samples": -1, "is_last": false}',
+        b'{"samples": 399, "is_last": true}',
+        b'{"samples": 262145, "is_last": true}',
+        b'{"samples": 1000000000000, "is_last": true}',
+        b'{"samples": 1e400, "is_last": true}',
+        b'{"samples": "500", "is_last": true}',
+        b'{"samples": 500, "is_last": 1}',
         b'{"code": "internal_error", "message": "x"}',
-        b'{"samples": 500, "more": 1}',
-        b'{"take": 1' + b" " * 5000,
-        pickle.dumps({"samples": 500}),
+        b'{"samples": 500, "is_last": true, "more": 1}',
+        b'{"samples": 1' + b" " * 5000,
+        pickle.dumps({"samples": 500, "is_last": True}),
         b"",
     ],
 )
@@ -309,7 +372,7 @@ def test_an_answer_that_is_nonsense_is_a_crash(monkeypatch: pytest.MonkeyPatch, 
     with running() as decoders:
         with pytest.raises(AudioUndecodableError, match="the decoder crashed"):
             decoded(decoders, answer)
-        clip = decoded(decoders, b'{"samples": 500}')
+        clip = decoded(decoders, b'{"samples": 500, "is_last": true}')
         assert clip.shape == (500,)  # of zeros: nothing was written
 
 
@@ -323,8 +386,8 @@ def test_a_process_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_closing_gives_up_what_is_decoded() -> None:
     async def run() -> None:
         decoders = ProcessDecoders(1, SOON)
-        with Memory("audio", 1 << 30).hold() as hold:
-            source = Source(None, lambda: wav(noise(200)))
+        with clips().hold() as hold:
+            source = Source(None, lambda: io.BytesIO(wav(noise(200))))
             tasks = [asyncio.create_task(decoders.decode(source, BOUNDS, hold)) for _ in range(3)]
             until(children)
             await asyncio.sleep(0.1)
@@ -340,7 +403,7 @@ def test_closing_gives_up_what_is_decoded() -> None:
 def test_a_process_has_limits_and_no_secrets(decoders: ProcessDecoders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     with Signalling(signal.SIGKILL) as hold, pytest.raises(AudioUndecodableError):
-        decoded(decoders, wav(noise(1)), hold)
+        decoded(decoders, wav(noise(20)), hold)
     assert len(decoded(decoders, wav(noise(1)))) == RATE
     child = only_child()
     limits = Path(f"/proc/{child}/limits").read_text()
