@@ -55,12 +55,17 @@ def speak(text: str, voice: Voice) -> np.ndarray:
     command = ["espeak-ng", *espeak_arguments(voice), "--stdout", text]
     wave = subprocess.run(command, check=True, capture_output=True).stdout
     audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
-    audio = soxr.resample(audio, rate * voice.speed, SAMPLE_RATE)
+    return prepared(audio, rate * voice.speed)[0]
+
+
+def prepared(audio: np.ndarray, rate: float) -> tuple[np.ndarray, int]:
+    """Return what espeak-ng spoke as int16 [samples] at 16 kHz, and how many of these are cut off before the first."""
+    audio = soxr.resample(audio, rate, SAMPLE_RATE)
     loud = np.flatnonzero(np.abs(audio) > 0.003)
     margin = SAMPLE_RATE // 20  # 50 ms: espeak's own silence at both ends is of one length, which would be learnt
-    audio = audio[max(0, loud[0] - margin) : loud[-1] + margin]
-    quantised: np.ndarray = np.clip(np.round(audio * 32767 * 0.8), -32768, 32767).astype(np.int16)
-    return quantised
+    start = max(0, loud[0] - margin)
+    quantised: np.ndarray = np.clip(np.round(audio[start : loud[-1] + margin] * 32767 * 0.8), -32768, 32767)
+    return quantised.astype(np.int16), int(start)
 
 
 def with_prosody(text: str, rng: random.Random) -> str:

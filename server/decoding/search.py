@@ -7,6 +7,7 @@ writes about the clip alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -211,3 +212,14 @@ def top_k(values: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     else:
         among = np.arange(len(values))
     return np.asarray(among[np.argsort(-values[among], kind="stable")[:count]], np.int64)
+
+
+def best_sums(parts: Sequence[Sequence[float]], count: int) -> list[tuple[float, tuple[int, ...]]]:
+    """Return the `count` largest sums of one score of each of `parts`, or all, and which they are of; largest first."""
+    nothing: tuple[float, tuple[int, ...]] = (0.0, ())
+    best = [nothing][:count]
+    for scores in parts:
+        sums = np.add.outer([before for before, _ in best], scores)
+        pairs = [divmod(place, len(scores)) for place in top_k(sums.ravel(), count).tolist()]
+        best = [(float(sums[before, place]), (*best[before][1], place)) for before, place in pairs]
+    return best

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.manifest import Search
-from server.decoding.search import NONE_YET, Plan, log_softmax, top_k
+from server.decoding.search import NONE_YET, Plan, best_sums, log_softmax, top_k
 from tests.server.decoding.translators import (
     CONFIGS,
     EOS,
@@ -140,3 +141,28 @@ def test_tokens_are_drawn_by_their_probability() -> None:
 def test_the_largest_are_found(values: list[int], count: int) -> None:
     array = np.array(values, np.float32)
     assert top_k(array, count).tolist() == np.argsort(-array, kind="stable")[:count].tolist()
+
+
+def test_the_best_of_all_combinations() -> None:
+    generator = np.random.default_rng(1)
+    parts = [sorted(generator.normal(size=size).tolist(), reverse=True) for size in (3, 1, 4, 2)]
+    every = sorted(
+        (
+            (sum(score), places)
+            for places in itertools.product(*map(range, (3, 1, 4, 2)))
+            for score in [[part[place] for part, place in zip(parts, places, strict=True)]]
+        ),
+        reverse=True,
+    )
+    for count in (1, 5, 100):
+        found = best_sums(parts, count)
+        assert [places for _, places in found] == [places for _, places in every[:count]]
+        assert [score for score, _ in found] == [pytest.approx(score) for score, _ in every[:count]]
+
+
+def test_none_are_asked_for() -> None:
+    assert best_sums([[1.0], [2.0, 1.0]], 0) == []
+
+
+def test_there_is_nothing_to_combine() -> None:
+    assert best_sums([], 3) == [(0.0, ())]
