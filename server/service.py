@@ -5,63 +5,48 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import Counter
 
-from engines.batch import Clip, Row
+from engines.batch import Clip
+from server.audio.clips import ClipHold, Clips
 from server.audio.decode import Bounds
 from server.audio.decoders import Decoders, Source, ThreadDecoders
 from server.audio.processes import ProcessDecoders
-from server.decoding.search import Hypothesis, Plan
-from server.errors import ApiError, RequestError
-from server.kept import Kept
+from server.errors import RequestError
 from server.memory import Hold, Memory
 from server.models.model import Served
 from server.models.table import Models
-from server.scheduling.jobs import BatchJob, Job, Result, Timed, TimedT
+from server.running import ClipRow, ClipText, Cut, Runner, Writer
 from server.settings import Settings
-from server.windows import Window, cut
+from server.spool import Spool
+from server.steps import Steps, take
+from server.tasks import Task, Windowed, WritingTask
+from server.windows import Geometry, Span, cut_on_silence, spans
 
 T = TypeVar("T")
 
 ADVICE = "ask for fewer clips or layers, pool the frames, or take application/x-npy or application/vnd.safetensors"
 
+# Made in a quarter of a millisecond, which is what the way to another thread and back takes.
+AT_ONCE_BYTES = 128 * 1024
+
 RECEIVED_AUDIO = Counter("sonant_received_audio_seconds_total", "Audio that was decoded, by its duration.", ["model"])
-
-
-@dataclass(frozen=True)
-class ClipRow:
-    """One clip's outputs, window by window, and its duration in seconds."""
-
-    windows: Sequence[Window]
-    duration: float
-
-    @property
-    def row(self) -> Row:
-        """The outputs of a clip that was not windowed."""
-        [window] = self.windows
-        return window.row
-
-
-@dataclass(frozen=True)
-class ClipText:
-    """What may be said in one clip, best first, and its duration in seconds."""
-
-    hypotheses: Sequence[Hypothesis]
-    duration: float
 
 
 class Service:
     """The models, and the threads that decode audio and make answers: these do not wait for those."""
 
     def __init__(self, settings: Settings, on_hung: Callable[[str, float], None] | None = None) -> None:
-        """Read the models folder; raises EngineNotFoundError or ValueError, see Models."""
+        """Read the models folder; raises EngineNotFoundError or ValueError, see Models and Spool."""
         self.settings = settings
+        self.spool = Spool(settings.spool, settings.spool_bytes)
         self.models = Models(settings, on_hung)
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._answering = ThreadPoolExecutor(settings.answer_threads, thread_name_prefix="answer")
@@ -72,13 +57,17 @@ class Service:
         )
         # Requests that decode at one time: the others may be refused before it is their turn.
         self._decoding = asyncio.Semaphore(settings.decoders or settings.decode_threads)
-        self._decoded = Memory("decoded audio", settings.decoded_bytes)
+        # Of what takes several steps; a thread is left to what is quick, if there are two.
+        self._turns = asyncio.Semaphore(max(1, settings.answer_threads - 1))
+        self._decoded = Clips(settings.decoded_bytes, self.spool)
         self._answers = Memory("answer", settings.answer_bytes, ADVICE)
+        self._streams = Memory("audio of streams", settings.stream_bytes)
 
     async def close(self) -> None:
         """Finish what was admitted."""
         await self.models.close()
         await self._decoders.close()
+        self.spool.close()
         self._threads.shutdown(wait=False)
         self._answering.shutdown(wait=False)
 
@@ -86,129 +75,177 @@ class Service:
         """Return what a request's answer takes, to be held until it is sent."""
         return self._answers.hold()
 
-    async def offload(self, function: Callable[[], T]) -> T:
-        """Run `function` in one of the threads that make answers."""
+    def stream(self) -> Hold:
+        """Return what the audio of a stream takes, to be held until it ends."""
+        return self._streams.hold()
+
+    async def offload(self, function: Callable[[], T], size: float = math.inf) -> T:
+        """Run `function` in one of the threads that make answers, or here, where it makes so few bytes.
+
+        `size` is of what is copied, or made base64: JSON of numbers, which takes longer, has more bytes too.
+        """
+        if size <= AT_ONCE_BYTES:
+            return function()
         return await asyncio.get_running_loop().run_in_executor(self._answering, function)
+
+    async def offload_steps(self, steps: Steps[T]) -> T:
+        """Take `steps` in these threads, from the second on in turns with others' steps. Cancelling ends them."""
+        loop = asyncio.get_running_loop()
+
+        def give_turn(_: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._turns.release)
+
+        ended = await self.offload(partial(take, steps))
+        while ended is None:
+            await self._turns.acquire()
+            step = self._answering.submit(take, steps)
+            step.add_done_callback(give_turn)  # not when it is cancelled: the thread goes on to its end
+            ended = await asyncio.wrap_future(step)
+        return ended[0]
 
     async def run(
         self,
         served: Served,
-        kept: Kept,
+        task: Task,
         sources: Sequence[Source],
         timings: dict[str, float],
         answer: Hold,
-        *,
         deadline: float = math.inf,
-        windowed: bool = False,
-        reduce: Callable[[Row], Row] | None = None,
     ) -> list[ClipRow]:
-        """Decode all sources, then run them; each gets the outputs of `kept`. One bad source fails before any runs.
+        """Decode all sources, then run them for `task`; errors, timings and deadline as of `opened`.
 
-        A clip that is longer than the engine takes is refused, or cut into windows where it may be `windowed`. Of the
-        outputs of each window, what `reduce` makes of them is kept, as soon as it is done: those of a long clip are
-        large.
+        What is kept is taken from `answer` before anything runs, and stays there.
+        """
+        async with self.opened(served, task, sources, timings, deadline) as runner:
+            return await runner.rows(answer)
 
-        What is `kept` is taken from `answer` before anything runs, and stays there.
+    @asynccontextmanager
+    async def opened(
+        self,
+        served: Served,
+        task: Task,
+        sources: Sequence[Source],
+        timings: dict[str, float],
+        deadline: float = math.inf,
+    ) -> AsyncIterator[Runner]:
+        """Decode all sources, and give what runs them for `task`. One bad source fails before any runs.
+
+        A clip that is longer than the engine takes is refused, or cut into windows where the task says so.
 
         Where it cannot be done by `deadline`, on the clock of time.perf_counter, it is refused, before decoding if the
         queue tells that already.
 
-        `timings` receives the seconds of decoding with the wait for it, and over its clips the longest wait in the
-        queue and the longest batch. Cancelling drops the clips that wait. Raises ApiError, with the
-        `param` of the source at fault.
+        `timings` receives the seconds of decoding with the wait for it, and over its windows the longest wait in the
+        queue and the longest batch. Cancelling drops the windows that wait. Raises ApiError, with the `param` of the
+        source at fault.
         """
-        started = time.perf_counter()
-        manifest = served.engine.manifest
-        served.scheduler.check(deadline)
-        with self._decoded.hold() as hold:
-            async with self._decoding:
-                served.scheduler.check(deadline)  # others were decoded meanwhile
-                clips = await self._decode(served, sources, hold, windowed)
-                timings["decode"] = time.perf_counter() - started
-                windows = [cut(clip, manifest.min_samples, manifest.max_samples) for clip in clips]
-                pieces = [window for each in windows for window in each]
-                answer.take(sum(kept.size(manifest, len(window)) for window in pieces))
-                jobs = served.scheduler.submit(pieces, kept.outputs, deadline)
-            owners = [source for source, each in zip(sources, windows, strict=True) for _ in each]
-            results = await gathered(
-                [self._result(job, source, reduce) for job, source in zip(jobs, owners, strict=True)], jobs
-            )
-            _note(timings, results)
-            done = iter(results)
-            rows = [[Window(next(done).row, len(window)) for window in each] for each in windows]
-            return [ClipRow(each, len(clip) / manifest.sample_rate) for each, clip in zip(rows, clips, strict=True)]
+        async with self._decoded_clips(served, task, sources, timings, deadline) as clips:
+            rate = served.engine.manifest.sample_rate
+            cuts = [
+                Cut(source, clip, of_source(source, partial(spans, len(clip), task.geometry)), rate)
+                for source, clip in zip(sources, clips, strict=True)
+            ]
+            yield Runner(served, task, cuts, timings, deadline, self.offload)
 
     async def generate(
         self,
         served: Served,
-        plan: Plan,
+        task: WritingTask,
         sources: Sequence[Source],
         timings: dict[str, float],
-        *,
         deadline: float = math.inf,
     ) -> list[ClipText]:
-        """Decode all sources, then write about them by `plan`; deadline, timings and errors as of `run`.
+        """Decode all sources, then write about them by the plan of `task`; the rest as of `opened`."""
+        async with self.writing(served, task, sources, timings, deadline) as writer:
+            return await writer.texts()
 
-        Cancelling drops the clips that wait, and those that are written about before their next token.
+    @asynccontextmanager
+    async def writing(
+        self,
+        served: Served,
+        task: WritingTask,
+        sources: Sequence[Source],
+        timings: dict[str, float],
+        deadline: float = math.inf,
+    ) -> AsyncIterator[Writer]:
+        """Decode all sources, and give what writes about them by the plan of `task`; the rest as of `opened`.
+
+        Cancelling drops the windows that wait, and those that are written about before their next token.
         """
+        async with self._decoded_clips(served, task, sources, timings, deadline) as clips:
+            rate = served.engine.manifest.sample_rate
+            cuts = [
+                Cut(source, clip, await self._silences(clip, task.geometry, rate), rate)
+                for source, clip in zip(sources, clips, strict=True)
+            ]
+            yield Writer(served, task.plan, cuts, timings, deadline)
+
+    async def _silences(self, clip: Clip, geometry: Geometry, sample_rate: int) -> Sequence[Span]:
+        if len(clip) <= max(geometry.longest, geometry.window):
+            return [Span.whole(len(clip))]
+        return await self.offload(partial(cut_on_silence, clip, geometry, sample_rate))
+
+    @asynccontextmanager
+    async def _decoded_clips(
+        self,
+        served: Served,
+        task: Windowed,
+        sources: Sequence[Source],
+        timings: dict[str, float],
+        deadline: float,
+    ) -> AsyncIterator[list[Clip]]:
         started = time.perf_counter()
         served.scheduler.check(deadline)
-        with self._decoded.hold() as hold:
+        with self._decoded.hold(sum(source.spooled for source in sources)) as hold:
             async with self._decoding:
-                served.scheduler.check(deadline)
-                clips = await self._decode(served, sources, hold, windowed=False)
+                served.scheduler.check(deadline)  # others were decoded meanwhile
+                clips = await self._decode(served, sources, hold, task.windowed)
                 timings["decode"] = time.perf_counter() - started
-                jobs = served.scheduler.submit_generation(clips, plan, deadline)
-            results = await gathered([outcome(job, source) for job, source in zip(jobs, sources, strict=True)], jobs)
-            _note(timings, results)
-            rate = served.engine.manifest.sample_rate
-            return [ClipText(one.hypotheses, len(clip) / rate) for one, clip in zip(results, clips, strict=True)]
+            yield clips
 
-    async def _decode(self, served: Served, sources: Sequence[Source], hold: Hold, windowed: bool) -> list[Clip]:
+    async def _decode(self, served: Served, sources: Sequence[Source], hold: ClipHold, windowed: bool) -> list[Clip]:
         """Return the clips of `sources`, whose bytes `hold` holds; raises what is wrong with the first bad one."""
         bounds = Bounds.of(served.engine.manifest, self.settings.max_clip_seconds, windowed)
+        clips = await self._decode_all(sources, bounds, hold)
+        RECEIVED_AUDIO.labels(served.engine.name).inc(sum(map(len, clips)) / bounds.sample_rate)
+        return clips
+
+    async def _decode_all(self, sources: Sequence[Source], bounds: Bounds, hold: ClipHold) -> list[Clip]:
+        if len(sources) == 1:  # as most requests: without a task of its own
+            return [await self._decode_one(sources[0], bounds, hold)]
         decoding = [asyncio.create_task(self._decode_one(source, bounds, hold)) for source in sources]
         try:
-            clips = [await clip for clip in decoding]
-            RECEIVED_AUDIO.labels(served.engine.name).inc(sum(map(len, clips)) / served.engine.manifest.sample_rate)
-            return clips
+            return [await clip for clip in decoding]
         finally:
             for clip in decoding:
                 clip.cancel()
             await asyncio.gather(*decoding, return_exceptions=True)  # of the others nobody asks
 
-    async def _decode_one(self, source: Source, bounds: Bounds, hold: Hold) -> Clip:
+    async def _decode_one(self, source: Source, bounds: Bounds, hold: ClipHold) -> Clip:
         try:
             return await self._decoders.decode(source, bounds, hold)
         except RequestError as error:
             error.param = source.param
             raise
 
-    async def _result(self, job: BatchJob, source: Source, reduce: Callable[[Row], Row] | None) -> Result:
-        result = await outcome(job, source)
-        if reduce is not None:  # in place, since the job too keeps the result
-            result.row = await self.offload(partial(reduce, result.row))
-        return result
+
+@dataclass(frozen=True)
+class Context:
+    """What one request works with.
+
+    `timings` receives seconds by stage. `answer` is what the answer takes, held until it is sent.
+    """
+
+    service: Service
+    timings: dict[str, float]
+    answer: Hold
 
 
-async def gathered(results: Sequence[Coroutine[Any, Any, TimedT]], jobs: Sequence[Job[TimedT]]) -> list[TimedT]:
-    """Await the `results` of `jobs` until the first fails; whatever ends it, jobs that still wait are dropped."""
+def of_source(source: Source, function: Callable[[], T]) -> T:
+    """Return what `function` returns, or raise its RequestError with the `param` of `source`."""
     try:
-        return await asyncio.gather(*results)
-    finally:
-        for job in jobs:
-            job.future.cancel()
-
-
-async def outcome(job: Job[TimedT], source: Source) -> TimedT:
-    """Return what comes of `job`, or raise it with the `param` of `source`."""
-    found = await job.future
-    if isinstance(found, ApiError):
-        found.param = source.param
-        raise found
-    return found
-
-
-def _note(timings: dict[str, float], results: Sequence[Timed]) -> None:
-    timings["queue"] = max(result.queue_seconds for result in results)
-    timings["inference"] = max(result.inference_seconds for result in results)
+        return function()
+    except RequestError as error:
+        error.param = source.param
+        raise

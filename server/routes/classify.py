@@ -7,17 +7,20 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from server.kept import Kept
+from server.http.body import JSON
 from server.metrics import stage
-from server.routes.answers import AnswerDep, ServiceDep, TimingsDep, to_json, usage
+from server.routes.answers import context, to_json, usage
 from server.routes.documentation import responses, task_body
-from server.routes.inputs import JSON, read_inputs
+from server.routes.inputs import read_inputs
+from server.running import ClipRow
 from server.schemas.answers import ClassifyAnswer
 from server.schemas.options import ClassifyOptions
-from server.service import ClipRow
-from server.tasks.classify import Classify
+from server.tasks.classify import Classify, describe
 
 router = APIRouter()
+
+# Of a label with its score in a time line: it, its name, and what both take in JSON.
+LABEL_BYTES = 400
 
 
 @router.post(
@@ -26,37 +29,23 @@ router = APIRouter()
     responses=responses(ClassifyAnswer),
     openapi_extra=task_body(ClassifyOptions),
 )
-async def classify(request: Request, service: ServiceDep, timings: TimingsDep, answer: AnswerDep) -> Response:
+async def classify(request: Request) -> Response:
     """Classify each clip."""
+    asked = context(request)
     async with (
-        read_inputs(request, ClassifyOptions, service) as inputs,
-        service.models.lease(inputs.options.model, "classify") as served,
+        read_inputs(request, ClassifyOptions, asked.service) as inputs,
+        asked.service.models.lease(inputs.options.model, "classify") as served,
     ):
         request.state.model = served.engine.name
-        task = Classify(served.engine.manifest, inputs.options)
-        rows = await service.run(
-            served,
-            Kept(task.outputs),
-            inputs.sources,
-            timings,
-            answer,
-            deadline=inputs.deadline,
-            windowed=task.windowed,
-        )
-        with stage(timings, "postprocess"):
-            body = await service.offload(partial(render, served.engine.name, task, rows))
+        task = Classify(served.engine.manifest, inputs.options, LABEL_BYTES)
+        rows = await asked.service.run(served, task, inputs.sources, asked.timings, asked.answer, inputs.deadline)
+        with stage(asked.timings, "postprocess"):
+            size = task.kept.size(served.engine.manifest, (window.span for row in rows for window in row.windows))
+            body = await asked.service.offload(partial(render, served.engine.name, task, rows), size)
     return Response(body, media_type=JSON)
 
 
 def render(model: str, task: Classify, rows: Sequence[ClipRow]) -> bytes:
     """Rank the labels of `rows` and return the answer's body."""
-    data = [
-        {
-            "index": index,
-            "labels": task.result(clip.windows),
-            "duration": clip.duration,
-            "windows": len(clip.windows),
-        }
-        for index, clip in enumerate(rows)
-    ]
+    data = [{"index": index, **describe(task, clip.windows, clip.duration)} for index, clip in enumerate(rows)]
     return to_json({"model": model, "data": data, "usage": usage(rows)})

@@ -6,11 +6,13 @@ import math
 import time
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from prometheus_client import Gauge
 
 from server.errors import QueueFullError, WaitTooLongError
+from server.scheduling.admission import Admission
 from server.scheduling.jobs import AnyJob
 from server.scheduling.throughput import Throughput
 
@@ -32,12 +34,28 @@ class Queue:
         self._throughput = throughput
         self._waiting: list[AnyJob] = []
         self._again: deque[list[AnyJob]] = deque()
+        self._admissions: set[Admission] = set()
         self._gauge.set(0)
 
     @property
     def waiting(self) -> Sequence[AnyJob]:
         """The first to be due first; some may have been cancelled since."""
         return self._waiting
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether more will be submitted of what was admitted."""
+        return bool(self._admissions)
+
+    @contextmanager
+    def admission(self, jobs: Iterable[AnyJob]) -> Iterator[Admission]:
+        """Expect that what takes as long as `jobs` is submitted bit by bit until the end of the context."""
+        admission = Admission(self._throughput.seconds(jobs))
+        self._admissions.add(admission)
+        try:
+            yield admission
+        finally:
+            self._admissions.discard(admission)
 
     @property
     def _to_run_again(self) -> list[AnyJob]:
@@ -68,6 +86,7 @@ class Queue:
             )
         own = self._throughput.seconds(jobs)
         others = self._throughput.seconds([*before, *self._due(now + own)])
+        others += sum(admission.ahead(now + own) for admission in self._admissions)
         there = deadline - now
         if (before or self._waiting) and others + own > CERTAIN * there:
             raise WaitTooLongError(
@@ -75,16 +94,20 @@ class Queue:
                 retry_after=_retry_after(others + own - CERTAIN * there),
             )
 
-    def add(self, jobs: Sequence[AnyJob]) -> None:
-        """Let `jobs` wait, each until it would be its turn if the engine had nothing else to do.
+    def add(self, jobs: Sequence[AnyJob], admission: Admission | None = None) -> None:
+        """Let `jobs` wait, each until it would be its turn if the engine had nothing else to do; by their `admission`.
 
-        What is added meanwhile comes between: a long clip does not hold up others with all of its windows. Nor do
+        What is added meanwhile comes between: a long request does not hold up others with all of its clips. Nor do
         others hold it up for good, since nothing goes before what has been due for longer.
         """
         before = 0.0
         for job in jobs:
-            job.due += before
-            before += self._throughput.seconds([job])
+            seconds = self._throughput.seconds([job])
+            if admission is None:
+                job.due += before
+            else:
+                admission.submit(job, seconds)
+            before += seconds
             insort(self._waiting, job, key=_due)
         self._show()
 

@@ -10,13 +10,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 from engines.batch import Clip
 from server.decoding.search import Plan
 from server.errors import EngineHungError, ShuttingDownError
+from server.scheduling.admission import Admission
 from server.scheduling.batches import Room, form_batch
 from server.scheduling.engine import BatchEngine
 from server.scheduling.faults import Faults
@@ -66,12 +68,28 @@ class Scheduler:
         self._on_hung = on_hung or (lambda name, seconds: None)
         self._loop = asyncio.create_task(self._serve(), name=f"scheduler-{name}")
 
+    @property
+    def limits(self) -> Limits:
+        """How the engine is used now."""
+        return self._limits
+
     def tune(self, limits: Limits) -> None:
         """Go on with other limits."""
         self._limits = limits
         self._throughput.workers = limits.workers
+        self._throughput.know(limits.seconds_per_second / self._sample_rate)
         self._workers.resize(limits.workers)
         self._wake.set()
+
+    @property
+    def busy_seconds(self) -> float:
+        """The audio that keeps all workers busy: a batch that each runs, and another that waits for it."""
+        return 2 * self._limits.workers * self._limits.batch_seconds
+
+    @property
+    def live_seconds(self) -> float:
+        """The audio of all clips that are written about at a time."""
+        return self._limits.live_seconds
 
     def check(self, deadline: float = math.inf, jobs: Sequence[AnyJob] = ()) -> None:
         """Raise what `submit` would raise for `jobs`; without any, for a request that is not decoded yet."""
@@ -81,31 +99,66 @@ class Scheduler:
             raise ShuttingDownError("the server is shutting down", retry_after=1)
         self._queue.check(jobs, self._in_the_engine, self._limits.queue_seconds, deadline)
 
-    def submit(self, clips: Sequence[Clip], outputs: Iterable[str], deadline: float = math.inf) -> list[BatchJob]:
+    @contextmanager
+    def admission(
+        self, clips: Sequence[Clip], what: Iterable[str] | Plan, deadline: float = math.inf
+    ) -> Iterator[Admission]:
+        """Admit `clips`, which are submitted bit by bit within the context; `what` is outputs, or a plan.
+
+        Raises what `submit` or `submit_generation` would raise for all of them.
+        """
+        loop = asyncio.get_running_loop()
+        if isinstance(what, Plan):
+            jobs: list[AnyJob] = [GenerationJob(clip, loop.create_future(), what) for clip in clips]
+        else:
+            jobs = [*self._batch_jobs(clips, what)]
+        self.check(deadline, jobs)
+        try:
+            with self._queue.admission(jobs) as admission:
+                yield admission
+        finally:
+            self._wake.set()
+
+    def submit(
+        self,
+        clips: Sequence[Clip],
+        outputs: Iterable[str],
+        deadline: float = math.inf,
+        admitted: Admission | None = None,
+    ) -> list[BatchJob]:
         """Queue `clips`, all or none; `deadline` is on the clock of time.perf_counter.
 
-        Raises QueueFullError, WaitTooLongError, ShuttingDownError, EngineHungError; KeyError for an unknown output.
+        Raises QueueFullError, WaitTooLongError, ShuttingDownError, EngineHungError; what was `admitted` only the last.
+        KeyError for an unknown output.
         """
-        names = frozenset(outputs)
-        needed, there = self._engine.graph_for(names).layers, self._engine.full_graph.layers
-        loop = asyncio.get_running_loop()
-        return self._add([BatchJob(clip, loop.create_future(), names, needed, there) for clip in clips], deadline)
+        return self._add(self._batch_jobs(clips, outputs), deadline, admitted)
 
-    def submit_generation(self, clips: Sequence[Clip], plan: Plan, deadline: float = math.inf) -> list[GenerationJob]:
+    def submit_generation(
+        self, clips: Sequence[Clip], plan: Plan, deadline: float = math.inf, admitted: Admission | None = None
+    ) -> list[GenerationJob]:
         """Queue `clips` to be written about, as `submit` does. What is cancelled ends before its next token."""
         loop = asyncio.get_running_loop()
-        return self._add([GenerationJob(clip, loop.create_future(), plan) for clip in clips], deadline)
+        return self._add([GenerationJob(clip, loop.create_future(), plan) for clip in clips], deadline, admitted)
 
     async def close(self) -> None:
-        """Take nothing new, run what waits, and end. Where the engine hangs, its thread is left behind."""
+        """Take nothing new, run what waits or was admitted, and end. Where the engine hangs, its thread is left."""
         self._closing = True
         self._wake.set()
         await self._loop
         self._workers.close()
 
-    def _add(self, jobs: list[JobT], deadline: float) -> list[JobT]:
-        self.check(deadline, jobs)
-        self._queue.add(jobs)
+    def _batch_jobs(self, clips: Sequence[Clip], outputs: Iterable[str]) -> list[BatchJob]:
+        names = frozenset(outputs)
+        needed, there = self._engine.graph_for(names).layers, self._engine.full_graph.layers
+        loop = asyncio.get_running_loop()
+        return [BatchJob(clip, loop.create_future(), names, needed, there) for clip in clips]
+
+    def _add(self, jobs: list[JobT], deadline: float, admitted: Admission | None) -> list[JobT]:
+        if admitted is None:
+            self.check(deadline, jobs)
+        elif self._lost:
+            raise self._lost_error()
+        self._queue.add(jobs, admitted)
         self._wake.set()
         return jobs
 
@@ -127,7 +180,7 @@ class Scheduler:
                 self._faults.settle(self._queue.waiting[:1] or self._queue.clear(), error)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            if self._closing and not self._running:
+            if self._closing and not self._running and not self._queue.is_owed:
                 return
             await self._wake.wait()
 

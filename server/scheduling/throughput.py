@@ -30,8 +30,13 @@ class Throughput:
     def __init__(self, workers: int, seconds_per_sample: float = 0.0) -> None:
         """Begin with what is known of encoding; 0 where nothing is."""
         self.workers = workers
-        known = Rate(1.0, seconds_per_sample) if seconds_per_sample else Rate()
-        self._rates: dict[Kind, Rate] = {"run": known, "write": Rate()}
+        self._rates: dict[Kind, Rate] = {"run": Rate(), "write": Rate()}
+        self.know(seconds_per_sample)
+
+    def know(self, seconds_per_sample: float) -> None:
+        """Take what was measured elsewhere for what is known of encoding; 0 changes nothing."""
+        if seconds_per_sample:
+            self._rates["run"] = Rate(1.0, seconds_per_sample)
 
     def measure(self, kind: Kind, work: float, seconds: float) -> None:
         """Take in that one worker did so much."""

@@ -1,9 +1,10 @@
 import asyncio
+import io
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,18 +25,39 @@ from server.errors import (
 )
 from server.kept import Kept
 from server.models.model import Served
-from server.scheduling.jobs import BatchJob
 from server.scheduling.limits import Limits
 from server.scheduling.scheduler import Scheduler
-from server.service import Service, gathered, outcome
+from server.service import Service
 from server.settings import Settings
+from server.steps import Steps, at_once
+from server.windows import Geometry, Window
 from tests.server.process import noise, wav
 from tests.server.scheduling.fakes import FakeEngine
 from tests.server.tasks.manifests import manifest
 
 RATE = 16_000
-MEAN = Kept(["a"])
-FRAMES = Kept(["embeddings"])  # 51 frames of 4 values each second: 816 bytes
+
+
+@dataclass
+class FakeTask:
+    """What the service asks of a task."""
+
+    kept: Kept
+    windowed: bool = False
+    reduce: Callable[[Window], Row] | None = None
+    geometry: Geometry = Geometry(30 * RATE, shortest=400)  # noqa: RUF009  # it is frozen
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        return self.kept.outputs
+
+
+def double(window: Window) -> Row:
+    return {"b": 2 * window.row["a"]}
+
+
+MEAN = FakeTask(Kept(["a"]))
+FRAMES = FakeTask(Kept(["embeddings"]))  # 51 frames of 4 values each second: 816 bytes
 
 
 class FakeWithManifest(FakeEngine):
@@ -63,15 +85,20 @@ def served(engine: FakeWithManifest) -> Served:
     return Served(cast(Engine, engine), Scheduler("fake", engine, RATE, limits))
 
 
+def bad() -> io.BytesIO:
+    return io.BytesIO(b"bad")
+
+
 def source(seconds: float, value: float, index: int = 0) -> Source:
-    return Source(f"file[{index}]", partial(wav, np.full(round(seconds * RATE), value, np.float32)))
+    data = wav(np.full(round(seconds * RATE), value, np.float32))
+    return Source(f"file[{index}]", lambda: io.BytesIO(data))
 
 
 def test_each_clip_gets_its_row_and_duration(service: Service, engine: FakeWithManifest) -> None:
     async def run() -> None:
         timings: dict[str, float] = {}
         rows = await service.run(served(engine), MEAN, [source(1, 0.25), source(2, 0.5)], timings, service.answer())
-        assert [float(row.row["a"][0]) for row in rows] == [0.25, 0.5]
+        assert [float(row.windows[0].row["a"][0]) for row in rows] == [0.25, 0.5]
         assert [row.duration for row in rows] == [1, 2]
         assert set(timings) == {"decode", "queue", "inference"}
         assert min(timings.values()) >= 0
@@ -84,11 +111,10 @@ def test_a_clip_that_may_be_windowed_is_cut_and_what_is_kept_of_each_window_come
 ) -> None:
     async def run() -> None:
         sources = [source(1, 0.25), source(70, 0.5, index=1)]
-        short, long = await service.run(
-            served(engine), MEAN, sources, {}, service.answer(), windowed=True, reduce=lambda row: {"b": 2 * row["a"]}
-        )
-        assert short.row["b"] == 0.5
-        assert [window.samples for window in long.windows] == [30 * RATE, 30 * RATE, 10 * RATE]
+        task = FakeTask(Kept(["a"]), windowed=True, reduce=double)
+        short, long = await service.run(served(engine), task, sources, {}, service.answer())
+        assert short.windows[0].row["b"] == 0.5
+        assert [window.span.kept for window in long.windows] == [30 * RATE, 30 * RATE, 10 * RATE]
         assert [float(window.row["b"][0]) for window in long.windows] == [1, 1, 1]
         assert long.duration == 70
         with pytest.raises(AudioTooLongError) as caught:
@@ -113,15 +139,8 @@ def test_the_outputs_of_a_window_are_gone_when_they_are_reduced(service: Service
     engine.run = run_and_watch  # type: ignore[method-assign]
 
     async def run() -> None:
-        await service.run(
-            served(engine),
-            MEAN,
-            [source(590, 0.5)],
-            {},
-            service.answer(),
-            windowed=True,
-            reduce=lambda row: {"b": 2 * row["a"]},
-        )
+        task = FakeTask(Kept(["a"]), windowed=True, reduce=double)
+        await service.run(served(engine), task, [source(590, 0.5)], {}, service.answer())
 
     asyncio.run(run())
     assert len(arrays) == 20
@@ -129,7 +148,7 @@ def test_the_outputs_of_a_window_are_gone_when_they_are_reduced(service: Service
 
 
 def test_one_bad_source_fails_before_anything_runs(service: Service, engine: FakeWithManifest) -> None:
-    sources = [source(1, 0.1), Source("file[1]", lambda: b"bad"), Source("file[2]", lambda: b"bad"), source(1, 0.1)]
+    sources = [source(1, 0.1), Source("file[1]", bad), Source("file[2]", bad), source(1, 0.1)]
 
     async def run() -> None:
         with pytest.raises(AudioUndecodableError) as caught:
@@ -182,7 +201,8 @@ def test_a_request_that_is_cancelled_while_it_decodes_leaves_nothing(
 ) -> None:
     async def run() -> None:
         target = served(engine)
-        sources = [Source(None, partial(wav, noise(5), 44_100)) for _ in range(20)]
+        data = wav(noise(5), 44_100)
+        sources = [Source(None, lambda: io.BytesIO(data)) for _ in range(20)]
         request = asyncio.create_task(service.run(target, MEAN, sources, {}, service.answer()))
         await asyncio.sleep(0.01)
         request.cancel()
@@ -226,7 +246,7 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_memory_back(tmp_path: Pa
         target = served(engine)
         for _ in range(3):
             with pytest.raises(AudioUndecodableError):
-                await service.run(target, MEAN, [source(2, 0.1), Source(None, lambda: b"bad")], {}, service.answer())
+                await service.run(target, MEAN, [source(2, 0.1), Source(None, bad)], {}, service.answer())
         engine.gate.clear()
         request = asyncio.create_task(service.run(target, MEAN, [source(2, 0.1)], {}, service.answer()))
         while not engine.calls:  # noqa: ASYNC110  # they come from another thread
@@ -263,12 +283,12 @@ def test_an_answer_that_does_not_fit_is_refused_before_anything_runs(tmp_path: P
 def test_answers_do_not_wait_for_decoding(service: Service, engine: FakeWithManifest) -> None:
     answered = threading.Event()
 
-    def wait_and_read() -> bytes:
+    def wait_and_open() -> io.BytesIO:
         assert answered.wait(30)
-        return b"bad"
+        return bad()
 
     async def run() -> None:
-        sources = [Source(None, wait_and_read) for _ in range(5)]
+        sources = [Source(None, wait_and_open) for _ in range(5)]
         request = asyncio.create_task(service.run(served(engine), MEAN, sources, {}, service.answer()))
         await asyncio.sleep(0.01)
         await service.offload(answered.set)
@@ -278,14 +298,71 @@ def test_answers_do_not_wait_for_decoding(service: Service, engine: FakeWithMani
     asyncio.run(run())
 
 
-def test_the_first_clip_that_fails_ends_the_waiting_for_those_before_it() -> None:
+def test_what_takes_several_steps_leaves_a_thread_to_what_is_quick(service: Service) -> None:
+    """As many as there are threads for answers, and more, wait in a step for something that is quick."""
+    begun, quick = threading.Event(), threading.Event()
+    at_work = []
+
+    def slow() -> Steps[str]:
+        yield
+        at_work.append(threading.current_thread())
+        begun.set()
+        assert quick.wait(30)
+        return "done"
+
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        jobs = [BatchJob(np.zeros(1, np.float32), loop.create_future(), frozenset()) for _ in range(2)]
-        jobs[1].settle(EngineFailedError("failed"))
-        with pytest.raises(EngineFailedError) as caught:
-            await asyncio.wait_for(gathered([outcome(job, source(1, 0)) for job in jobs], jobs), 30)
-        assert caught.value.param == "file[0]"
-        assert jobs[0].future.cancelled()
+        slows = [asyncio.create_task(service.offload_steps(slow())) for _ in range(5)]
+        assert await asyncio.to_thread(begun.wait, 30)
+        await service.offload(lambda: None)
+        assert len(at_work) == 1
+        quick.set()
+        assert await asyncio.gather(*slows) == ["done"] * 5
+
+    asyncio.run(run())
+
+
+def test_steps_take_turns(service: Service) -> None:
+    seen: list[str] = []
+
+    def noting(name: str) -> Steps[None]:
+        for _ in range(3):
+            yield
+            seen.append(name)
+
+    async def run() -> None:
+        await asyncio.gather(service.offload_steps(noting("a")), service.offload_steps(noting("b")))
+
+    asyncio.run(run())
+    assert sorted(seen[:2]) == sorted(seen[2:4]) == ["a", "b"]
+
+
+def test_steps_that_nobody_waits_for_end(service: Service) -> None:
+    taken: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long() -> Steps[None]:
+        yield
+        while True:
+            taken.append(1)
+            begun.set()
+            assert go_on.wait(30)
+            yield
+
+    def finite() -> Steps[str]:
+        yield
+        return "done"
+
+    async def run() -> None:
+        task = asyncio.create_task(service.offload_steps(long()))
+        assert await asyncio.to_thread(begun.wait, 30)
+        other = asyncio.create_task(service.offload_steps(finite()))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await service.offload_steps(at_once(lambda: None))  # has a thread, since the turn is not over
+        assert not other.done()
+        go_on.set()
+        assert await other == "done"
+        assert len(taken) == 1
 
     asyncio.run(run())

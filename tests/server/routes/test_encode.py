@@ -1,17 +1,17 @@
 import base64
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import orjson
 import pytest
 from safetensors.numpy import load
 
 from engines.engine import Engine
-from server.routes.encode import floats
+from server.errors import NotAcceptableError
+from server.http.body import JSON
+from server.routes.encode import negotiate
 from server.schemas.answers import EncodeAnswer
 from tests.server.process import Server, noise, wav
 
@@ -21,6 +21,29 @@ NPY, SAFETENSORS = "application/x-npy", "application/vnd.safetensors"
 @pytest.fixture(scope="module")
 def engine(models: Path) -> Engine:
     return Engine(models / "tiny-base")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", JSON),
+        ("", JSON),
+        ("image/png, Application/X-NPY, application/json", NPY),
+        ("*/*, application/x-npy", JSON),
+        ("application/json;q=0.1, application/x-npy", NPY),
+        ("application/x-npy;q=0, application/json", JSON),
+        ("application/json;q=0, */*;q=0.5, application/vnd.safetensors;v=1;Q=0.7", SAFETENSORS),
+        ("application/x-npy;q=high", NPY),
+    ],
+)
+def test_what_is_preferred(accept: str, media: str) -> None:
+    assert negotiate(accept) == media
+
+
+@pytest.mark.parametrize("accept", ["image/png", "application/x-npy;q=0", "*/*;q=0.000"])
+def test_what_nobody_gives(accept: str) -> None:
+    with pytest.raises(NotAcceptableError):
+        negotiate(accept)
 
 
 def encode(server: Server, *files: bytes, accept: str = "*/*", **options: Any) -> httpx.Response:
@@ -97,9 +120,3 @@ def test_every_rate_and_format_is_read(server: Server) -> None:
     for rate, format_, subtype in ((8_000, "WAV", "PCM_16"), (44_100, "FLAC", "PCM_24"), (48_000, "OGG", "OPUS")):
         response = encode(server, wav(noise(1, rate), rate, format_, subtype), pooling="mean")
         assert response.json()["data"][0]["duration"] == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize("shape", [(3,), (300_000,), (5, 3), (3_000, 144), (1, 200_000)])
-def test_json_of_an_array_is_made_piece_by_piece(shape: tuple[int, ...]) -> None:
-    array = np.random.default_rng(0).standard_normal(shape, np.float32)
-    np.testing.assert_array_equal(np.array(json.loads(orjson.dumps(floats(array))), np.float32), array)

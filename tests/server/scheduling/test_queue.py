@@ -106,3 +106,13 @@ def test_a_long_request_is_due_piece_by_piece() -> None:
     assert queue.waiting == [long[0], long[1], between, long[2]]
     assert queue.clear() == [long[0], long[1], between, long[2]]
     assert not queue.waiting
+
+
+def test_a_long_clip_that_is_late_does_not_go_before_those_who_came_meanwhile() -> None:
+    queue = queue_of(audio_per_second=10)
+    with queue.admission(jobs_of(3600)) as admission:
+        admission.due_at -= 100  # others have kept the engine busy
+        queue.add(first := jobs_of(30), admission)
+        queue.add(short := jobs_of(1))
+        queue.add(second := jobs_of(30), admission)
+        assert queue.waiting == [*first, *short, *second]

@@ -3,6 +3,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -272,14 +273,13 @@ def test_an_engine_that_fails_on_everything_is_given_up() -> None:
 
     async def run() -> None:
         scheduler = Scheduler("broken", engine, RATE, LIMITS, lambda name, seconds: told.append(name))
-        for _ in range(SUSPICIOUS):  # its golden clips still come out
+        for _ in range(2 * SUSPICIOUS):  # its golden clips still come out
             await outcomes(scheduler.submit([clip(1)], ["a"]))
         assert told == []
         engine.works = False
-        for _ in range(SUSPICIOUS):
-            await outcomes(scheduler.submit([clip(1)], ["a"]))
-        while not told:  # noqa: ASYNC110  # it is checked after the answer
-            await asyncio.sleep(0.001)
+        with suppress(EngineHungError):
+            while not told:  # it is checked after the answer
+                await outcomes(scheduler.submit([clip(1)], ["a"]))
         with pytest.raises(EngineHungError, match="does not work"):
             scheduler.submit([clip(1)], ["a"])
         await scheduler.close()

@@ -48,3 +48,11 @@ def test_texts_take_their_own_time() -> None:
     assert throughput.seconds([text]) == 0
     throughput.measure("write", RATE, 5)
     assert throughput.seconds([text, run(1)]) == pytest.approx(11)
+
+
+def test_what_is_measured_later_replaces_what_was_known() -> None:
+    throughput = Throughput(1, seconds_per_sample=0.5 / RATE)
+    throughput.know(0.0)
+    assert throughput.seconds([run(10)]) == pytest.approx(5)
+    throughput.know(0.25 / RATE)
+    assert throughput.seconds([run(10)]) == pytest.approx(2.5)

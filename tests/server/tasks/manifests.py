@@ -6,7 +6,7 @@ LABELS = ("cat", "dog", "bird")
 
 
 def manifest(problem_type: ProblemType | None = None, ctc: Ctc | None = None, *, timed: bool = True) -> Manifest:
-    names = ("embeddings", "hidden_states.0", "hidden_states.2")
+    names = ("embeddings", "hidden_states.0", "hidden_states.2", *(("logits",) if ctc else ()))
     lengths = "frames" if timed else None
     return Manifest(
         family="any",

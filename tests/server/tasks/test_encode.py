@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,15 +9,21 @@ from engines.manifest import Manifest, Output
 from server.errors import OptionError, OptionNotSupportedError
 from server.schemas.options import EncodeOptions, Pooling
 from server.tasks.encode import Encode, Encoding
-from server.windows import Window
+from server.windows import Span, Window
 from tests.server.tasks.manifests import manifest
 
 FRAMES = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
 
 
 def results(task: Encode, *rows: Row) -> list[Encoding]:
-    """The encodings of a clip with these windows, each a second shorter than the one before."""
-    return task.result([Window(task.reduce(row), 48_000 - 16_000 * index) for index, row in enumerate(rows)])
+    """The encodings of a clip of which these are the windows: all keep a second, and the last what is left."""
+    found = []
+    for index, row in enumerate(rows):
+        start, is_last = max(0, 16_000 * index - 3_200), index == len(rows) - 1
+        span = Span(start, 16_000 * (index + 1) + (0 if is_last else 3_200), 16_000 * index, 16_000 * (index + 1))
+        window = Window(row, span)
+        found.append(Window(task.reduce(window), span) if task.reduce else window)
+    return task.result(found)
 
 
 def with_pooler() -> Manifest:
@@ -23,10 +31,10 @@ def with_pooler() -> Manifest:
     return plain.model_copy(update={"outputs": (*plain.outputs, Output(name="pooled", shape=("batch", 4)))})
 
 
-def encode(options: EncodeOptions, frames: NDArray[np.float32] = FRAMES) -> NDArray[np.float32]:
+def encode(options: EncodeOptions, frames: NDArray[np.float32] = FRAMES, dtype: Any = np.float32) -> NDArray[Any]:
     [encoding] = results(Encode(manifest(), options), {"embeddings": frames})
     assert encoding.layer is None
-    assert encoding.array.dtype == np.float32
+    assert encoding.array.dtype == dtype
     return encoding.array
 
 
@@ -34,7 +42,9 @@ def test_without_options_the_embeddings_come_as_they_are() -> None:
     task = Encode(manifest(), EncodeOptions())
     assert task.outputs == ("embeddings",)
     [encoding] = results(task, {"embeddings": FRAMES})
-    assert encoding.array is FRAMES
+    assert np.shares_memory(encoding.array, FRAMES)
+    assert task.reduce is None
+    assert encoding.shape == (50, 4)
     assert encoding.frame_rate_hz == 50.0
 
 
@@ -57,6 +67,24 @@ def test_an_output_without_a_time_axis_has_no_frame_rate() -> None:
 def test_the_mean_of_a_long_clip_loses_nothing() -> None:
     frames = np.full((1_000_000, 4), 0.1, np.float32)
     np.testing.assert_array_equal(encode(EncodeOptions(pooling="mean"), frames), frames[0])
+
+
+def test_float16() -> None:
+    array = encode(EncodeOptions(dtype="float16"), FRAMES * np.float32(1e5), dtype=np.float16)
+    expected = np.clip(FRAMES * np.float32(1e5), -65504, 65504).astype(np.float16)
+    np.testing.assert_array_equal(array, expected)
+    assert np.isfinite(array).all()
+    assert (np.abs(array) == 65504).any()
+
+
+def test_an_array_comes_in_pieces() -> None:
+    for options in (EncodeOptions(), EncodeOptions(normalize=True, dtype="float16"), EncodeOptions(pooling="max")):
+        [encoding] = results(Encode(manifest(), options), {"embeddings": FRAMES})
+        pieces = [encoding.finish(piece) for piece in encoding.pieces(12)]
+        assert all(piece.size <= 12 for piece in pieces)
+        np.testing.assert_array_equal(np.concatenate(pieces), encoding.array)
+        assert encoding.array.shape == encoding.shape
+        assert {piece.dtype for piece in pieces} == {encoding.array.dtype}
 
 
 @pytest.mark.parametrize("pooling", ["none", "mean"])
@@ -105,29 +133,66 @@ def test_a_layer_has_no_pooling_of_the_model() -> None:
     assert caught.value.param == "pooling"
 
 
+WINDOWS = {"embeddings": FRAMES}, {"embeddings": -2 * FRAMES}
+# Of frames that begin in the second that a window keeps: the first begins with the clip, the second 10 frames before.
+KEPT = np.concatenate([FRAMES[:50], -2 * FRAMES[10:]])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [("mean", KEPT.mean(0, np.float64)), ("max", KEPT.max(0)), ("first", KEPT[0]), ("none", KEPT)],
+)
+def test_what_windows_keep_becomes_one(pooling: Pooling, expected: NDArray[np.float32]) -> None:
+    task = Encode(manifest(), EncodeOptions(pooling=pooling))
+    [encoding] = results(task, *WINDOWS)
+    np.testing.assert_allclose(encoding.array, expected, rtol=1e-6, atol=1e-7)
+    assert encoding.array.dtype == np.float32
+    assert encoding.shape == expected.shape
+
+
 @pytest.mark.parametrize(
     ("pooling", "expected"),
     [
-        ("mean", 0.6 * FRAMES[:30].mean(0) + 0.4 * FRAMES[30:].mean(0)),
-        ("max", FRAMES.max(0)),
+        ("mean", (FRAMES[:7].mean(0) - 2 * FRAMES[:7].mean(0)) / 2),
+        ("none", -FRAMES[:7] / 2),
+        ("max", np.maximum(FRAMES[:7].max(0), (-2 * FRAMES[:7]).max(0))),
         ("first", FRAMES[0]),
     ],
 )
-def test_the_vectors_of_windows_become_one(pooling: Pooling, expected: NDArray[np.float32]) -> None:
-    task = Encode(manifest(), EncodeOptions(pooling=pooling))
-    [encoding] = results(task, {"embeddings": FRAMES[:30]}, {"embeddings": FRAMES[30:]})
+def test_without_a_time_axis_windows_are_averaged(pooling: Pooling, expected: NDArray[np.float32]) -> None:
+    task = Encode(manifest(timed=False), EncodeOptions(pooling=pooling))
+    [encoding] = results(task, {"embeddings": FRAMES[:7]}, {"embeddings": -2 * FRAMES[:7]})
     np.testing.assert_allclose(encoding.array, expected, rtol=1e-6, atol=1e-7)
-    assert encoding.array.dtype == np.float32
+    assert task.streamed is None
 
 
 def test_the_vectors_of_windows_are_normalized_last() -> None:
     task = Encode(with_pooler(), EncodeOptions(pooling="model", normalize=True))
     [encoding] = results(task, {"pooled": FRAMES[0]}, {"pooled": FRAMES[1]})
-    average = 0.6 * FRAMES[0] + 0.4 * FRAMES[1]
+    average = FRAMES[0] + FRAMES[1]
     np.testing.assert_allclose(encoding.array, average / np.linalg.norm(average), rtol=1e-6)
+    assert task.reduce is None
 
 
-def test_only_what_is_pooled_is_windowed() -> None:
+def test_frames_of_one_layer_can_be_streamed() -> None:
+    streamed = Encode(manifest(), EncodeOptions(layer=2)).streamed
+    assert streamed
+    assert (streamed.name, streamed.layer, streamed.frame_rate_hz) == ("hidden_states.2", 2, 50)
+    assert Encode(manifest(), EncodeOptions(layer=[0, 2])).streamed is None
+    assert Encode(manifest(), EncodeOptions(pooling="mean")).streamed is None
+
+
+def test_all_is_windowed_unless_that_is_refused() -> None:
     assert Encode(manifest(), EncodeOptions(pooling="max")).windowed
-    assert not Encode(manifest(), EncodeOptions()).windowed
-    assert not Encode(manifest(), EncodeOptions(pooling="max", windows="none")).windowed
+    assert Encode(manifest(), EncodeOptions()).windowed
+    assert not Encode(manifest(), EncodeOptions(windows="none")).windowed
+
+
+def test_times_are_of_frames() -> None:
+    assert Encode(manifest(), EncodeOptions(times=True)).windowed
+    with pytest.raises(OptionError, match="pooling=none") as caught:
+        Encode(manifest(), EncodeOptions(times=True, pooling="mean"))
+    assert caught.value.param == "times"
+    with pytest.raises(OptionNotSupportedError, match="no times") as caught:
+        Encode(manifest(timed=False), EncodeOptions(times=True))
+    assert caught.value.param == "times"
