@@ -2,90 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from server.decoding.ctc import Transcript
-from server.kept import Kept
-from server.metrics import stage
-from server.routes.answers import AnswerDep, ServiceDep, TimingsDep, to_json
+from server.errors import OptionError
+from server.formats.documents import DOCUMENTS
+from server.http.body import JSON
+from server.routes.answers import context, to_json
 from server.routes.documentation import responses, task_body
-from server.routes.inputs import JSON, read_inputs
+from server.routes.inputs import read_inputs
 from server.schemas.answers import TranscribeAnswer
 from server.schemas.options import TranscribeOptions
-from server.service import ClipRow, ClipText
-from server.tasks.transcribe import Transcribe, Write
+from server.speech import Said, Speech, describe
 
 router = APIRouter()
-
-TEXT = "text/plain"
-
-Item = dict[str, Any]
 
 
 @router.post(
     "/v1/transcribe",
     summary="Audio -> text",
-    responses=responses(TranscribeAnswer, TEXT),
+    responses=responses(TranscribeAnswer, *(document.media_type for document in DOCUMENTS.values())),
     openapi_extra=task_body(TranscribeOptions),
 )
-async def transcribe(request: Request, service: ServiceDep, timings: TimingsDep, answer: AnswerDep) -> Response:
-    """Transcribe each clip."""
+async def transcribe(request: Request) -> Response:
+    """Transcribe each clip. Formats other than JSON have the number of windows of each in the header X-Windows."""
+    asked = context(request)
     async with (
-        read_inputs(request, TranscribeOptions, service) as inputs,
-        service.models.lease(inputs.options.model, "transcribe") as served,
+        read_inputs(request, TranscribeOptions, asked.service) as inputs,
+        asked.service.models.lease(inputs.options.model, "transcribe") as served,
     ):
         request.state.model = served.engine.name
         options = inputs.options
-        manifest = served.engine.manifest
-        if manifest.generation and served.text:
-            writing = Write(manifest.generation, served.text, options, service.settings)
-            texts = await service.generate(served, writing.plan, inputs.sources, timings, deadline=inputs.deadline)
-            make = partial(written, options, writing, texts)
-        else:
-            task = Transcribe(manifest, options)
-            kept = Kept(task.outputs)
-            rows = await service.run(served, kept, inputs.sources, timings, answer, deadline=inputs.deadline)
-            make = partial(labelled, task, rows)
-        as_text = options.response_format == "text"
-        with stage(timings, "postprocess"):
-            body = await service.offload(partial(render, as_text, served.engine.name, make))
-    return Response(body, media_type=TEXT if as_text else JSON)
+        check_format(options.response_format, len(inputs.sources))
+        speech = Speech(asked, served, options, inputs.deadline)
+        return await speech.transcribe(inputs.sources, partial(answer, served.engine.name, options))
 
 
-def labelled(task: Transcribe, rows: Sequence[ClipRow]) -> list[Item]:
-    """Decode `rows`."""
-    return [_item(task.result(clip.row), clip.duration) for clip in rows]
+def check_format(response_format: str, clips: int) -> None:
+    """Raise OptionError where the format cannot have so many clips."""
+    document = DOCUMENTS.get(response_format)
+    if clips > 1 and document and not document.joins:
+        message = f"{response_format} has the times of one clip: send one in a request, or ask for verbose_json"
+        raise OptionError(message, "response_format")
 
 
-def written(options: TranscribeOptions, task: Write, texts: Sequence[ClipText]) -> list[Item]:
-    """Decode what was written, with the alternatives that `options` ask for."""
-    items = []
-    for clip in texts:
-        found = task.result(clip.hypotheses[: options.alternatives or 1])
-        item = _item(found[0], clip.duration) | {"tokens": found[0].tokens}
-        if options.language:
-            item["language"] = options.language
-        if options.alternatives:
-            item["alternatives"] = [
-                {"text": one.text, "confidence": one.confidence, "score": one.score} for one in found
-            ]
-        items.append(item)
-    return items
+def answer(model: str, options: TranscribeOptions, clips: Sequence[Said]) -> Response:
+    """Return the answer."""
+    document = DOCUMENTS.get(options.response_format)
+    if document:
+        text = "".join(document.write(said.transcript) for said in clips)
+        return Response(text, media_type=document.media_type, headers=windows_header(clips))
+    data = [{"index": index, **describe(said, options)} for index, said in enumerate(clips)]
+    seconds = sum(said.duration for said in clips)
+    content = {
+        "model": model,
+        "data": data,
+        "text": clips[0].transcript.text,
+        "usage": {"audio_seconds": seconds},
+    }
+    return Response(to_json(content), media_type=JSON)
 
 
-def render(as_text: bool, model: str, make: Callable[[], list[Item]]) -> bytes:
-    """Return the answer's body."""
-    items = make()
-    if as_text:
-        return "".join(f"{' '.join(item['text'].splitlines())}\n" for item in items).encode()
-    data = [{"index": index, **item} for index, item in enumerate(items)]
-    seconds = sum(item["duration"] for item in items)
-    return to_json({"model": model, "data": data, "text": data[0]["text"], "usage": {"audio_seconds": seconds}})
-
-
-def _item(transcript: Transcript, duration: float) -> Item:
-    return {"text": transcript.text, "confidence": transcript.confidence, "duration": duration}
+def windows_header(clips: Sequence[Said]) -> dict[str, str]:
+    """Return the header that says into how many windows each of `clips` was cut."""
+    return {"X-Windows": ",".join(str(said.windows) for said in clips)}
