@@ -78,7 +78,6 @@ def test_wrong_usage_is_said(arguments: tuple[str, ...], message: str, capsys: p
     ("arguments", "message"),
     [
         (("verify", "/nowhere"), "is not an engine"),
-        (("export", "no such thing"), "neither a folder nor a hub id"),
         (("serve", "--models", "/nowhere"), "--models"),
     ],
 )
@@ -87,6 +86,13 @@ def test_errors_are_one_line_with_a_status(arguments: tuple[str, ...], message: 
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_why_something_cannot_be_exported_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "no such thing"]) == 1
+    *_, line = capsys.readouterr().err.splitlines()  # after the steps
+    assert line.startswith("sonant: ")
+    assert "neither a folder nor a hub id" in line
 
 
 def test_help_names_every_command() -> None:
