@@ -2,6 +2,7 @@
 # make test       what CI runs: lint, types and tests, in .venv-dev
 # make test-all   the long tests too
 # make demo       the demo engines anew from their checkpoints
+# make docs       what the documents say of the code and print of the demo, anew
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -10,7 +11,7 @@ TORCH ?= torch==2.13.0
 PYTEST ?= .venv-dev/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP_OPTIONS ?= --quiet --disable-pip-version-check
 
-.PHONY: serve test test-all lint demo clean
+.PHONY: serve test test-all lint demo docs clean
 
 serve: .venv/installed
 	.venv/bin/sonant serve --models demo/engines --port $(PORT) \
@@ -34,6 +35,12 @@ demo: .venv-dev/installed
 	    probe=; if [ -f $$folder/probe.safetensors ]; then probe="--head $$folder/probe.safetensors"; fi; \
 	    .venv-dev/bin/sonant export $$folder --output demo/engines/$$(basename $$folder) $$probe --force || exit 1; \
 	done
+
+docs: .venv-dev/installed
+	.venv-dev/bin/python -m server.configuration > server/SETTINGS.md
+	.venv-dev/bin/python -m server.reference docs
+	.venv-dev/bin/python -m tests.server.examples
+	.venv-dev/bin/python -m tests.documents
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
