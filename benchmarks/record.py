@@ -9,10 +9,14 @@ from pydantic import Field, TypeAdapter
 
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.load import Overhead, Overload, Soak, Throughput
+from benchmarks.records.long_audio import LongRecording, WindowEffect
+from benchmarks.records.offline import Offline
 from benchmarks.records.policy import Policy
 from benchmarks.records.speed import Latency, Layers
+from benchmarks.records.timestamps import Timestamps
 
-Record = Latency | Layers | Exports | Families | Policy | Throughput | Overhead | Overload | Soak
+Loads = Throughput | Overhead | Overload | Soak | Offline
+Record = Latency | Layers | Exports | Families | Policy | Loads | LongRecording | WindowEffect | Timestamps
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="benchmark")])
 
 

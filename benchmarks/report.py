@@ -15,14 +15,30 @@ from benchmarks.machine import ROOT
 from benchmarks.record import Record
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.load import Overhead, Overload, Soak, Throughput
+from benchmarks.records.long_audio import LongRecording, WindowEffect
+from benchmarks.records.offline import Offline
 from benchmarks.records.policy import Policy
 from benchmarks.records.speed import Latency, Layers
+from benchmarks.records.timestamps import Timestamps
 
 RESULTS = Path("benchmarks", "results")
 # Where the table of each kind of result stands.
 PAGES: dict[Path, tuple[type[Record], ...]] = {
     Path("README.md"): (Families,),
-    Path("benchmarks", "README.md"): (Throughput, Overhead, Overload, Soak, Policy, Latency, Layers, Exports),
+    Path("benchmarks", "README.md"): (
+        Throughput,
+        Overhead,
+        Overload,
+        Soak,
+        LongRecording,
+        WindowEffect,
+        Offline,
+        Policy,
+        Timestamps,
+        Latency,
+        Layers,
+        Exports,
+    ),
 }
 BEGIN, END = "<!-- results: written by `python -m benchmarks.report` -->", "<!-- results: end -->"
 

@@ -11,22 +11,24 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
-from server import logs
+from engines import host
+from server import logs, openapi
 from server.errors import INVALID_REQUEST, ApiError, OptionError
+from server.http import websocket
 from server.http.admission import Admission
-from server.http.body import BodyGuard
+from server.http.body import BodyGuard, BodyLimits
 from server.http.connection import guarded
 from server.http.envelope import envelope, error_response
-from server.http.keys import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, DOCUMENTED, Authentication, warn_if_open
+from server.http.keys import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, Authentication, warn_if_open
 from server.http.request import RequestContext
-from server.process import Lifecycle, Process, leave
-from server.routes import classify, encode, health, metrics, models, transcribe
+from server.process import Lifecycle, Process, allow_descriptors, leave
+from server.routes import classify, encode, health, metrics, models, openai, stream, transcribe
 from server.service import Service
 from server.settings import Settings, passed_over
 
@@ -50,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             await loading
         await service.close()
 
-    app = FastAPI(title="Sonant", summary="Audio encoders as exact, self-verifying engines", lifespan=lifespan)
+    app = openapi.create(lifespan)
     app.state.service = service
     app.state.lifecycle = lifecycle
     # The last one added is the outermost: also what the guard answers has an id. Keys are checked inside it, so that it
@@ -58,9 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Authentication, settings=settings)
     app.add_middleware(
         BodyGuard,
-        max_bytes=settings.max_body_bytes,
-        timeout=settings.body_timeout,
-        max_bytes_in_flight=settings.body_bytes_in_flight,
+        limits=BodyLimits.of(settings),
+        disk=service.spool.account,
     )
     app.add_middleware(Admission, lifecycle=lifecycle)
     if settings.cors_origins:
@@ -75,14 +76,18 @@ def create_app(settings: Settings) -> FastAPI:
     for kind in (ApiError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
     app.include_router(health.router)
-    for module in (encode, transcribe, classify, models, metrics):
-        app.include_router(module.router, dependencies=[DOCUMENTED])
+    for module in (encode, transcribe, classify, openai, stream, models, metrics):
+        app.include_router(module.router)
     app.add_api_route("/", _root, include_in_schema=False)
+    app.add_api_websocket_route("/{path:path}", _no_stream)
+    openapi.complete(app)
     return app
 
 
 def run(settings: Settings) -> None:
     """Serve until a signal, then finish what was admitted and end the process. Raises as create_app does."""
+    host.keep_little()
+    allow_descriptors()
     logs.configure(settings.log_format, settings.log_level)
     warn_if_open(settings)
     if names := passed_over():
@@ -94,7 +99,10 @@ def run(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         http=guarded(settings),
-        ws="none",
+        ws=websocket.guarded(settings),
+        ws_max_size=websocket.MAX_MESSAGE_BYTES,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,  # samples hardly shrink
         log_config=None,
         access_log=False,
         server_header=False,
@@ -110,6 +118,11 @@ def run(settings: Settings) -> None:
 
 async def _root() -> Response:
     return RedirectResponse("/docs")
+
+
+async def _no_stream(socket: WebSocket) -> None:
+    """Answer as where there is no such path: the framework would answer 403 without a word."""
+    await socket.send_denial_response(error_response(404, "Not Found", INVALID_REQUEST, "not_found"))
 
 
 async def _answer(request: Request, error: Exception) -> Response:

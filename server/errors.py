@@ -3,6 +3,7 @@
 ApiError                                500 server_error           internal_error
 |- RequestError                         400 invalid_request_error  request_invalid
 |  |- BodyInvalidError                  400                        body_invalid
+|  |- MessageInvalidError               400                        message_invalid
 |  |- Base64InvalidError                400                        base64_invalid
 |  |- AudioError (also ValueError)      400                        audio_invalid
 |  |  |- AudioEmptyError                400                        audio_empty
@@ -17,11 +18,14 @@ ApiError                                500 server_error           internal_erro
 |  |- NotAcceptableError                406                        not_acceptable
 |  |- BodyTimeoutError                  408                        body_timeout
 |  |- HeadTimeoutError                  408                        head_timeout
+|  |- StreamIdleError                   408                        stream_idle
 |  |- BodyTooLargeError                 413                        body_too_large
 |  |- TooManyClipsError                 413                        too_many_clips
 |  |- TooManyFieldsError                413                        too_many_fields
 |  |- RequestTooLargeError              413                        request_too_large
+|  |- StreamTooLongError                413                        stream_too_long
 |  |- MediaTypeError                    415                        media_type_not_supported
+|  |- MessageTypeError                  415                        message_type_not_supported
 |  |- HeadTooLargeError                 431                        head_too_large
 |  |- TransferEncodingError             501                        transfer_encoding_not_supported
 |  |- ModelLoadError                    422                        model_load_failed
@@ -38,7 +42,9 @@ ApiError                                500 server_error           internal_erro
 |- MemoryFullError                      429 rate_limit_error       memory_full       + Retry-After
 |- EngineFailedError                    500 server_error           engine_failed
 |  `- EngineMemoryError                 500                        engine_out_of_memory
+|- StorageError                         500 server_error           storage_failed
 |- ModelNotReadyError                   503 server_error           model_not_ready   + Retry-After while it loads
+|- ModelReplacedError                   503 server_error           model_replaced
 |- ShuttingDownError                    503 server_error           shutting_down     + Retry-After
 |- EngineHungError                      503 server_error           engine_hung       + Retry-After
 |- TooManyConnectionsError              503 server_error           too_many_connections + Retry-After
@@ -55,7 +61,10 @@ QUOTED_CHARACTERS = 100
 
 
 class ApiError(Exception):
-    """A request failed; `param` is the field at fault, `retry_after` the seconds after which it may succeed."""
+    """The request failed in a way that no other code says; the log says more.
+
+    `param` is the field at fault, `retry_after` the seconds after which it may succeed.
+    """
 
     status = 500
     type = "server_error"
@@ -69,7 +78,7 @@ class ApiError(Exception):
 
 
 class RequestError(ApiError):
-    """The client's fault."""
+    """The request is at fault, in a way that no other code says."""
 
     status = 400
     type = INVALID_REQUEST
@@ -80,6 +89,12 @@ class BodyInvalidError(RequestError):
     """The body is not the JSON or multipart that its content type says."""
 
     code = "body_invalid"
+
+
+class MessageInvalidError(RequestError):
+    """A text message of a stream is not the JSON that it must be."""
+
+    code = "message_invalid"
 
 
 class Base64InvalidError(RequestError):
@@ -171,6 +186,13 @@ class HeadTimeoutError(RequestError):
     code = "head_timeout"
 
 
+class StreamIdleError(RequestError):
+    """The client of a stream has sent no audio for too long."""
+
+    status = 408
+    code = "stream_idle"
+
+
 class HeadTooLargeError(RequestError):
     """The head has too many bytes."""
 
@@ -206,11 +228,25 @@ class RequestTooLargeError(RequestError):
     code = "request_too_large"
 
 
+class StreamTooLongError(RequestError):
+    """The stream, or its audio, is longer than the server takes."""
+
+    status = 413
+    code = "stream_too_long"
+
+
 class MediaTypeError(RequestError):
     """The content type is none of those that are read."""
 
     status = 415
     code = "media_type_not_supported"
+
+
+class MessageTypeError(RequestError):
+    """A message of a stream is audio where it must be text, or text where it must be audio."""
+
+    status = 415
+    code = "message_type_not_supported"
 
 
 class TransferEncodingError(RequestError):
@@ -323,6 +359,13 @@ class ModelNotReadyError(ApiError):
     code = "model_not_ready"
 
 
+class ModelReplacedError(ApiError):
+    """The model of a stream has been replaced or unloaded, and the time to end on it is over."""
+
+    status = 503
+    code = "model_replaced"
+
+
 class TooManyConnectionsError(ApiError):
     """No more connections are taken."""
 
@@ -359,8 +402,14 @@ class DeadlineError(ApiError):
     code = "deadline_exceeded"
 
 
+class StorageError(ApiError):
+    """What is stored cannot be read."""
+
+    code = "storage_failed"
+
+
 class StorageFullError(ApiError):
-    """An upload could not be written to the disk."""
+    """An upload, or what it is decoded to, could not be written to the disk."""
 
     status = 507
     code = "storage_full"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import resource
 import socket
 import sys
 import threading
@@ -27,6 +28,19 @@ HUNG_SECONDS = 3.0
 # sending those answers, closing the application.
 LAST_SHARE, LAST_SECONDS = 1 / 8, 1.0
 POLL_SECONDS = 0.05
+# What it asks for at most, of what the system lets it have: some for each connection, and no more for each request.
+MAX_DESCRIPTORS = 65_536
+
+
+def allow_descriptors() -> None:
+    """Let the process have many files, as far as the system does: connections, uploads and long clips are such.
+
+    Where nobody asks, a process has 1024, for the sake of programs that cannot do with larger numbers.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class Lifecycle:

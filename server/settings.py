@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,6 +36,8 @@ from engines.manifest import Task
 from engines.runtimes import Device
 
 PREFIX = "SONANT_"
+# What a client of a server reads, in the same shell.
+CLIENT_VARIABLES = {"SONANT_API_KEY"}
 # Of the file: a thousand keys take 100 kB.
 MAX_FILE_BYTES = 2**20
 # Kubernetes tells each pod of the services around it in variables: those of a service that is called sonant look as if
@@ -60,6 +63,14 @@ Network = Annotated[str, AfterValidator(_check_network)]
 def default_cache() -> Path:
     """Return Sonant's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonant"
+
+
+def default_spool() -> Path:
+    """Return the system's directory for temporary files. Raises ValueError where there is none."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise ValueError("spool must be set: there is no directory for temporary files") from None
 
 
 class Settings(BaseSettings):
@@ -88,6 +99,8 @@ class Settings(BaseSettings):
     """Threads inside one operation of an engine; 0: as calibrated, until then all physical cores but one."""
     defaults: dict[Task, str] = {}
     """The model of a task where a request names none."""
+    openai_models: dict[str, str] = {}
+    """Models by other names for /v1/audio, such as whisper-1, for programs that ask for no other."""
 
     api_keys: dict[KeyName, KeyHash] = {}
     """Keys for everything but /health, /docs, /metrics and management: name and SHA-256 in hex; none: open to all."""
@@ -106,18 +119,26 @@ class Settings(BaseSettings):
     """What is logged; debug has also the requests to /health and /metrics."""
 
     max_connections: PositiveInt = 512
-    """Connections at one time: each takes a file descriptor, of which a process often has 1024."""
+    """Connections at one time: each takes a file descriptor, and some more while it uploads what is large."""
     header_timeout: PositiveFloat = 10.0
     """Seconds for the head of a request."""
     send_timeout: PositiveFloat = 30.0
     """Seconds after which a client that reads nothing of its answer is cut off."""
-    max_body_bytes: PositiveInt = 64 * 1024 * 1024
-    """The largest body of a request, in bytes."""
+    max_body_bytes: PositiveInt = 4 * 3600 * 48_000 * 2 + 2 * 1024 * 1024
+    """The largest form or body of audio, in bytes: 4 hours x 48 kHz x 2 bytes, and 2 MiB for what stands around it."""
+    max_json_bytes: PositiveInt = 64 * 1024 * 1024
+    """The largest body of any other kind, such as JSON, in bytes: it is read in memory."""
     body_timeout: PositiveFloat = 60.0
-    """Seconds from the first to the last byte of a body."""
+    """Seconds in which a body must arrive, beside those that body_rate allows; also the longest pause in it."""
+    body_rate: PositiveInt = 256 * 1024
+    """Bytes for which a body may take a second more: who sends more slowly for longer than body_timeout is cut off."""
+    spool: Path = Field(default_factory=default_spool)
+    """The directory for what is too large for memory: on a disk, for a tmpfs is memory; unset: TMPDIR, else /tmp."""
+    spool_bytes: PositiveInt = 16 * 1024 * 1024 * 1024
+    """Uploads and clips of all requests in that directory, in bytes; a clip of an hour at 16 kHz takes 230 MB."""
     max_clips: PositiveInt = 32
     """Clips in one request."""
-    max_clip_seconds: PositiveFloat = 600.0
+    max_clip_seconds: PositiveFloat = 4 * 3600.0
     """The longest clip in seconds, whatever an engine takes."""
     decode_threads: PositiveInt = 2
     """Threads that decode audio."""
@@ -126,13 +147,20 @@ class Settings(BaseSettings):
     decoders: NonNegativeInt = 0
     """Processes that decode audio, so that a file that crashes its decoder fails alone; 0: the threads do."""
     decode_timeout: PositiveFloat = 30.0
-    """Seconds for which one file may be decoded."""
+    """Seconds for which one file may be decoded, beside one for each 20 s of its audio."""
     decoded_bytes: PositiveInt = 1024 * 1024 * 1024
-    """Decoded audio of all requests in progress, in bytes: 4 for each sample."""
+    """Decoded audio of all requests in memory, in bytes: 4 for each sample; clips of more than 8 MiB are in spool."""
     body_bytes_in_flight: PositiveInt = 512 * 1024 * 1024
-    """Bodies of all requests in progress, in bytes; one in JSON takes up to three times that while it is read."""
+    """Bodies of all requests in memory, in bytes; JSON takes up to three times that, files of more than 1 MiB none."""
     answer_bytes: PositiveInt = 1024 * 1024 * 1024
     """Answers of all requests in progress, with the arrays that they are made of, in bytes."""
+
+    stream_seconds: PositiveFloat = 14_400.0
+    """The longest stream in seconds, by its audio and by the clock."""
+    stream_idle_seconds: PositiveFloat = 30.0
+    """Seconds after which a stream is closed whose client sends no audio."""
+    stream_bytes: PositiveInt = 1024 * 1024 * 1024
+    """Audio of all streams that are open, in bytes: some 2 MB each."""
 
     timeout: PositiveFloat = 60.0
     """Seconds from a request's body to its answer, where it does not say."""
@@ -145,7 +173,7 @@ class Settings(BaseSettings):
     queue_seconds: PositiveFloat = 600.0
     """Seconds of audio that are due for one engine and wait; the later windows of a long clip are not due yet."""
     batch_seconds: PositiveFloat | None = None
-    """Longest x count of one batch, in seconds; a longer clip runs alone. Unset: as calibrated, until then 30."""
+    """Longest x count of one batch, in seconds; a longer clip runs alone. Unset: as calibrated, else 30 (CPU: 10)."""
     batch_bytes: NonNegativeInt = 0
     """Memory that one batch may take, in bytes, as far as it can be foreseen; 0: a quarter of what is free."""
     calibrate: Literal["background", "off"] = "background"
@@ -158,8 +186,8 @@ class Settings(BaseSettings):
     """Tokens that are written about one clip, whatever a request or a checkpoint asks for."""
     max_beams: PositiveInt = 16
     """Beams of one clip."""
-    live_beams: PositiveInt = 64
-    """Beams of all clips that one engine writes about at one time: each has a cache of its own."""
+    live_beams: PositiveInt | None = None
+    """Beams, each with its own cache, of clips that an engine writes about at a time; unset: as calibrated, or 64."""
     live_seconds: PositiveFloat = 120.0
     """Seconds of audio of all clips that one engine writes about at one time."""
     shutdown_seconds: PositiveInt = 30
@@ -181,8 +209,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_bodies_that_never_fit(self) -> Self:
-        if self.max_body_bytes > self.body_bytes_in_flight:
-            raise ValueError("body_bytes_in_flight must be at least max_body_bytes")
+        if self.max_json_bytes > self.body_bytes_in_flight:
+            raise ValueError("body_bytes_in_flight must be at least max_json_bytes")
+        if self.max_body_bytes > self.spool_bytes:
+            raise ValueError("spool_bytes must be at least max_body_bytes")
         return self
 
     @model_validator(mode="before")
@@ -219,7 +249,8 @@ def variable(name: str) -> str:
 
 def variables() -> list[str]:
     """Return the variables of the environment that are meant for us."""
-    ours = (name for name in os.environ if name.upper().startswith(PREFIX))
+    named = (name for name in os.environ if name.upper().startswith(PREFIX))
+    ours = (name for name in named if name.upper() not in CLIENT_VARIABLES)
     return [name for name in ours if not _is_of_a_service(name, os.environ[name])]
 
 

@@ -36,6 +36,8 @@ FAMILIES = re.compile(
 SPEECH = ("config", "convolutions", "encoder", "heads", "model", "reference", "state", "transformer")
 USM = ("attention", "config", "conformer", "extractor", "mel", "model", "reference", "state", "subsampling")
 SPECTROGRAM = ("config", "model", "reference", "transformer")
+CLIENT = ("calls", "configuration", "errors", "results", "tensors")
+RUNS = ("execution", "local", "remote", "requests")
 DECODERS = ("bart", "bert", "config", "encoders", "gpt2", "step", "weights")
 
 
@@ -106,11 +108,23 @@ def test_every_module_has_its_test_module() -> None:
         **{f"export/spectrogram/{name}.py": "export/test_ast.py" for name in SPECTROGRAM},
         **{f"export/usm/{name}.py": "export/test_usm.py" for name in USM},
         **{f"server/audio/{name}.py": "server/audio/test_processes.py" for name in ("child", "parent", "protocol")},
+        "server/decoding/transcript.py": "server/tasks/test_transcribe.py",
         "server/routes/answers.py": "server/routes/test_encode.py",
+        "server/speech.py": "server/routes/test_openai.py",
         "server/scheduling/engine.py": "server/scheduling/test_scheduler.py",
         "server/schemas/answers.py": "server/routes/test_documentation.py",
+        "server/schemas/openai.py": "server/routes/test_openai.py",
         "server/schemas/options.py": "server/routes/test_documentation.py",
+        "server/schemas/stream.py": "server/routes/test_stream.py",
+        **{f"sonant/client/{name}.py": "sonant/client/test_synchronous.py" for name in CLIENT},
         **{f"sonant/commands/{name}.py": "sonant/test_cli.py" for name in ("export", "parsing", "verify")},
+        **{
+            f"sonant/commands/{name}.py": "sonant/commands/test_runs.py"
+            for name in ("classify", "encode", "transcribe")
+        },
+        **{f"sonant/runs/{name}.py": "sonant/commands/test_runs.py" for name in RUNS},
+        **{f"sonant/runs/{name}.py": "sonant/runs/test_destinations.py" for name in ("archive", "state")},
+        **{f"sonant/runs/{name}.py": "sonant/runs/test_outputs.py" for name in ("errors", "outcomes")},
         "sonant/terminal.py": "sonant/test_cli.py",
     }
     assert all((ROOT / path).is_file() for path in elsewhere)

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from pydantic import ValidationError
 
-from engines import host
+from engines import host, runtimes
 from engines.engine import Engine
 from engines.errors import EngineError
 from engines.runtimes import RuntimeOptions, cuda
@@ -61,11 +61,13 @@ class Calibrator:
 
         It reads a file and asks the runtime: call it in a thread.
         """
+        found, on_gpu = None, False
         try:
             found = self._cache.read(key_of(engine, self._options, self._settings.workers))
+            on_gpu = any(is_on_gpu(graph.runtime, self._options) for graph in engine.graphs)
         except EngineError:  # the runtime is not there: loading will say so
-            found = None
-        calibration = (found or Calibration.default()).overridden(self._settings)
+            pass
+        calibration = (found or Calibration.default(on_gpu=on_gpu)).overridden(self._settings)
         if found:
             self._settled.add(engine)
         how = f"measured on this host, {found.measured}" if found else "by default"
@@ -161,6 +163,11 @@ async def _quiet(idle: Idle, seconds: float) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         if not idle():
             since = time.monotonic()
+
+
+def is_on_gpu(runtime: str, options: RuntimeOptions) -> bool:
+    """Whether `runtime` would choose a GPU. Raises RuntimeUnavailableError."""
+    return runtimes.find(runtime).describe(options.device)["device"] != "cpu"
 
 
 def _check_memory(engine: Engine) -> None:

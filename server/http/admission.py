@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import ShuttingDownError
 from server.http.body import pass_over
+from server.http.closing import close_with
 from server.http.envelope import envelope
 from server.process import Lifecycle
 
@@ -21,6 +22,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Admission:
     """Refuses requests once the process is about to end; those from before are finished, or cut off at its end.
 
+    A stream that is cut off is closed with the code that asks its client to connect again.
+
     Every answer after that is its connection's last, so that the client connects to another server.
     """
 
@@ -30,25 +33,27 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application inside."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         answered = False
 
         async def send_last(message: Message) -> None:
             nonlocal answered
-            if message["type"] == "http.response.start":
-                answered = True
-                if self._lifecycle.is_ending:
-                    MutableHeaders(scope=message)["Connection"] = "close"
+            answered = answered or message["type"] in ("http.response.start", "websocket.accept")
+            if message["type"] == "http.response.start" and self._lifecycle.is_ending:
+                MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        if scope["method"] in SAFE_METHODS:
+        is_stream = scope["type"] == "websocket"
+        if not is_stream and scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send_last)
             return
+        error = ShuttingDownError("the server is shutting down", retry_after=RETRY_SECONDS)
         if self._lifecycle.is_ending:
-            await pass_over(receive)
-            await _refuse(scope, receive, send_last)
+            if not is_stream:
+                await pass_over(receive)
+            await envelope(error)(scope, receive, send_last)
             return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # every request has its own
@@ -56,14 +61,12 @@ class Admission:
         try:
             await self._app(scope, receive, send_last)
         except asyncio.CancelledError:
-            if answered or not self._lifecycle.is_over:
+            if not self._lifecycle.is_over or (answered and not is_stream):
                 raise
             task.uncancel()
-            await _refuse(scope, receive, send_last)
+            if answered:
+                await close_with(send, error)
+            else:
+                await envelope(error)(scope, receive, send_last)
         finally:
             self._lifecycle.admitted.discard(task)
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    error = ShuttingDownError("the server is shutting down", retry_after=RETRY_SECONDS)
-    await envelope(error)(scope, receive, send)

@@ -32,6 +32,8 @@ MAX_HEAD_BYTES = 64 * 1024
 # Of a Content-Length: what a number of 64 bits has.
 MAX_LENGTH_DIGITS = 19
 RETRY_SECONDS = 1
+# It is looked so often in `send_timeout` whether a client reads.
+LOOKS = 4
 
 
 def guarded(settings: Settings) -> type[Connection]:
@@ -54,7 +56,10 @@ class Connection(HttpToolsProtocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _send_timer: asyncio.TimerHandle | None = None
+    _unread = 0  # bytes that waited for the client when it was looked last
+    _looks = 0  # since it has read any
     _in_body = False
+    _upgraded = False
     _unanswered = 0  # requests whose head is there, and whose answer is not complete
     _bad_head: ApiError | None = None
     _refusal: ApiError | None = None  # waits for the answers before it
@@ -64,6 +69,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for a request; refuse to, where there are connections enough."""
         super().connection_made(transport)
+        self._look_later()
         if len(self.connections) > self.max_connections:
             message = f"there are {self.max_connections} connections, as many as are taken"
             self._refuse(TooManyConnectionsError(message, retry_after=RETRY_SECONDS))
@@ -84,6 +90,8 @@ class Connection(HttpToolsProtocol):
             self._await_head()
         self._other_bytes += len(data)  # the parser tells what of it was body
         super().data_received(data)
+        if self._upgraded:
+            return
         if self._other_bytes > MAX_HEAD_BYTES + self._body_bytes and not self.transport.is_closing():
             self._refuse(HeadTooLargeError(f"the head of the request is larger than {MAX_HEAD_BYTES} bytes"))
 
@@ -95,12 +103,25 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Take note that the head is there; refuse what cannot be told of the length of the body."""
         self._stop_head_timer()
+        upgrades = self.parser.should_upgrade() and self._should_upgrade()
         self._bad_head = _problem(self.headers)
+        if upgrades and self._unanswered > 0:  # the answers would come between the frames
+            self._bad_head = RequestError("a WebSocket begins on a connection that owes no answer")
+        if upgrades and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            self._bad_head = RequestError("a request for a WebSocket has no body")
         if self._bad_head is not None:
             raise self._bad_head  # the parser ends, and send_400_response is called
         super().on_headers_complete()
-        self._in_body = True
-        self._unanswered += 1
+        if not upgrades:
+            self._in_body = True
+            self._unanswered += 1
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to server.http.websocket, with its own guards."""
+        self._upgraded = True
+        self._stop_head_timer()
+        self._stop_send_timer()
+        super().handle_websocket_upgrade()
 
     def on_body(self, body: bytes) -> None:
         """Take note of what is not head."""
@@ -113,29 +134,17 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         super().on_message_complete()
 
-    def pause_writing(self) -> None:
-        """Begin to watch whether the client reads."""
-        super().pause_writing()
-        self._watch_sending()
-
     def resume_writing(self) -> None:
-        """Watch no longer: it does."""
+        """Take note that the client reads."""
         super().resume_writing()
-        self._stop_send_timer()
+        self._looks = 0
 
     def on_response_complete(self) -> None:
-        """Watch a connection that closes with its answer: only when the client has read that, it does."""
+        """Answer what is refused behind it."""
         super().on_response_complete()
         self._unanswered -= 1
-        if self.transport.is_closing():
-            self._watch_sending()
-        elif self._refusal is not None and self._unanswered == 0:
+        if self._refusal is not None and self._unanswered == 0 and not self.transport.is_closing():
             self._close_with(self._refusal)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that is idle; the client may still have to read."""
-        super().timeout_keep_alive_handler()
-        self._watch_sending()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -156,16 +165,19 @@ class Connection(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _watch_sending(self) -> None:
-        self._stop_send_timer()
-        left = self.transport.get_write_buffer_size()
-        self._send_timer = self.loop.call_later(self.send_timeout, self._check_sending, left)
+    def _look_later(self) -> None:
+        self._send_timer = self.loop.call_later(self.send_timeout / LOOKS, self._look)
 
-    def _check_sending(self, left_before: int) -> None:
-        if self.transport.get_write_buffer_size() < left_before:
-            self._watch_sending()
-        else:
+    def _look(self) -> None:
+        """Cut a client off that reads nothing of what it must read, so that more can be sent or the connection ends."""
+        must_read = self.flow.write_paused or self.transport.is_closing()
+        unread = self.transport.get_write_buffer_size() if must_read else 0
+        self._looks = self._looks + 1 if must_read and unread >= self._unread else 0
+        self._unread = unread
+        if self._looks > LOOKS:
             self.transport.abort()
+        else:
+            self._look_later()
 
     def _stop_send_timer(self) -> None:
         if self._send_timer is not None:
@@ -186,18 +198,21 @@ class Connection(HttpToolsProtocol):
             self._refusal = error
         elif self._in_body and self.cycle.response_started:
             self.transport.close()  # its answer came before its body
-            self._watch_sending()
         else:
             self._close_with(error)
 
     def _close_with(self, error: ApiError) -> None:
-        response = envelope(error)
-        headers = [*response.raw_headers, (b"connection", b"close")]
-        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
-        lines += [name + b": " + value for name, value in headers]
-        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.transport.write(last_answer(error))
         self.transport.close()
-        self._watch_sending()
+
+
+def last_answer(error: ApiError) -> bytes:
+    """Return the answer for `error` as it is sent, by which the connection closes."""
+    response = envelope(error)
+    headers = [*response.raw_headers, (b"connection", b"close")]
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join([*lines, b"", bytes(response.body)])
 
 
 def _problem(headers: Sequence[tuple[bytes, bytes]]) -> ApiError | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from starlette.responses import JSONResponse
 
 from server.errors import ApiError
@@ -10,6 +12,9 @@ from server.errors import ApiError
 def envelope(error: ApiError) -> JSONResponse:
     """Return the answer for `error`."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if not headers and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Of OpenAI's clients, which would send all of it twice more otherwise.
+        headers["X-Should-Retry"] = "false"
     return error_response(error.status, error.message, error.type, error.code, error.param, headers)
 
 

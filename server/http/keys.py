@@ -2,7 +2,7 @@
 
 | area | which paths | opened by |
 |---|---|---|
-| public | /health/*, /, /docs, /openapi.json | nothing |
+| public | /health/*, /, /docs, /docs/files/*, /redoc, /openapi.json | nothing |
 | tasks | all others | a key of api_keys or admin_keys; open without api_keys |
 | metrics | /metrics | a key of metrics_keys or admin_keys; open where there are no keys at all |
 | management | what changes /v1/models | a key of admin_keys; open where there are no keys at all, on loopback |
@@ -17,8 +17,6 @@ import logging
 from collections.abc import Mapping
 from typing import Literal
 
-from fastapi import Security
-from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,11 +30,14 @@ Area = Literal["public", "tasks", "metrics", "management"]
 
 # The documents describe the interface and nothing of this server: they are those of every Sonant.
 PUBLIC = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
-# For the document of the interface alone, so that /docs can send a key: what checks it is Authentication.
-DOCUMENTED = Security(HTTPBearer(auto_error=False, description="A key, where the server has any; also as X-API-Key."))
+# The folder of what they show themselves with.
+DOCUMENT_FILES = "/docs/files"
+# What a page opens a WebSocket with, since it cannot set headers: `new WebSocket(url, [PROTOCOL, KEY_PROTOCOL + key])`.
+# The answer has only the first.
+PROTOCOL, KEY_PROTOCOL = "sonant", "sonant.key."
 # What a page of another origin may send, and read of the answer.
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "X-API-Key", "X-Request-Id")
-CORS_ANSWER_HEADERS = ("Retry-After", "Server-Timing", "X-Request-Id", "X-Windows")
+CORS_ANSWER_HEADERS = ("Retry-After", "Server-Timing", "X-Request-Id", "X-Windows", "X-Frame-Rate")
 
 
 class Authentication:
@@ -56,11 +57,12 @@ class Authentication:
             self._open.add("tasks")
         if not self._all:
             self._open.add("metrics")
+        self._origins = set(settings.cors_origins)
         self._loopback = not self._all and is_loopback(settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application inside, or answer 401 or 403."""
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             try:
                 self._check(scope)
             except ApiError as error:
@@ -73,7 +75,9 @@ class Authentication:
 
     def _check(self, scope: Scope) -> None:
         """Raise ApiKeyMissingError, ApiKeyInvalidError or AccessDeniedError."""
-        area, headers = area_of(scope["method"], scope["path"]), Headers(scope=scope)
+        area, headers = area_of(scope.get("method", "GET"), scope["path"]), Headers(scope=scope)
+        if scope["type"] == "websocket":
+            self._refuse_foreign_pages(headers)
         if area in self._open:
             return
         if area == "management" and self._loopback:
@@ -92,10 +96,15 @@ class Authentication:
             raise ApiKeyInvalidError("the key is not valid")
         scope.setdefault("state", {})["key"] = name
 
+    def _refuse_foreign_pages(self, headers: Headers) -> None:
+        """Refuse a WebSocket of a page that may not call the server: browsers leave that to who is called."""
+        if is_foreign(headers) and not {"*", headers["origin"]} & self._origins:
+            raise AccessDeniedError("pages of another origin may not open a WebSocket: cors_origins has those that may")
+
 
 def area_of(method: str, path: str) -> Area:
     """Return what the request is for; `path` is the decoded one by which routes are found."""
-    if path in PUBLIC or path.startswith("/health/"):
+    if path in PUBLIC or path.startswith(("/health/", f"{DOCUMENT_FILES}/")):
         return "public"
     if path == "/metrics":
         return "metrics"
@@ -107,8 +116,20 @@ def area_of(method: str, path: str) -> Area:
 def key_of(headers: Headers) -> bytes | None:
     """Return the key of a request."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "") or _offered_key(headers)
     return text.encode("latin-1") or None  # as headers were decoded
+
+
+def _offered_key(headers: Headers) -> str:
+    """Return the key that stands among the subprotocols of a WebSocket: the one header that pages choose for it."""
+    offered = headers.get("sec-websocket-protocol", "").split(",")
+    return next((text.strip()[len(KEY_PROTOCOL) :] for text in offered if text.strip().startswith(KEY_PROTOCOL)), "")
+
+
+def is_foreign(headers: Headers) -> bool:
+    """Whether a page of another origin sends the request. Its host is that of the page's own server."""
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def find(key: bytes, keys: Mapping[str, str]) -> str | None:
@@ -153,8 +174,7 @@ def _refuse_pages(headers: Headers) -> None:
     """
     if not is_loopback(headers.get("host", "")):
         raise AccessDeniedError("without admin_keys, models are managed under a loopback address only")
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+    if is_foreign(headers):
         raise AccessDeniedError("without admin_keys, pages of another origin do not manage models")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engines.manifest import Task
 from server.errors import ApiError
+from server.http.closing import close_with
 from server.http.envelope import envelope
 from server.metrics import NONE, SECONDS_BUCKETS
 
@@ -26,13 +28,17 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # They are asked every few seconds for as long as the server runs.
 QUIET = ("/health/", "/metrics")
 # The task of each path that has one.
-TASKS = {f"/v1/{task}": task for task in get_args(Task)}
+TASKS = {f"/v1/{task}": task for task in get_args(Task)} | {
+    "/v1/stream": "stream",
+    "/v1/audio/transcriptions": "transcribe",
+    "/v1/audio/translations": "transcribe",
+}
 # The status of a request that nobody was left to answer, as nginx has it.
 CLIENT_LEFT = 499
 
 REQUESTS = Counter(
     "sonant_requests_total",
-    f"Requests that ended, by status; {CLIENT_LEFT}: the client left before the answer.",
+    f"Requests that ended, by status, and streams, by close code; {CLIENT_LEFT}: the client left before the answer.",
     ["task", "model", "status"],
 )
 IN_PROGRESS = Gauge("sonant_requests_in_progress", "Requests that are being received, waited for or answered.")
@@ -56,7 +62,8 @@ class RequestContext:
     """Gives each answer X-Request-Id and Server-Timing, accounts for it, and turns what nobody caught into a 500.
 
     Handlers put seconds by stage into `request.state.timings`, and the name of a model that is there into
-    `request.state.model`.
+    `request.state.model`; a stream the seconds that it was given into `audio_seconds`. What stands in `until_sent` is
+    given back at the end of the request, however it ends.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -64,7 +71,7 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application inside."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         wished = Headers(scope=scope).get("x-request-id", "")
@@ -72,7 +79,13 @@ class RequestContext:
         account = Account(scope, request_id)
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.accept":
+                account.is_open = True
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            elif message["type"] == "websocket.close":
+                account.answer(message["code"])
+            elif message["type"] in ("http.response.start", "websocket.http.response.start"):
                 account.answer(message["status"])
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
@@ -84,10 +97,11 @@ class RequestContext:
             await self._app(scope, receive, send_with_headers)
         except Exception:
             logger.exception("request %s failed", request_id)
-            if not account.answered:
-                await envelope(ApiError("internal error; the server's log has it under the request id"))(
-                    scope, receive, send_with_headers
-                )
+            error = ApiError("internal error; the server's log has it under the request id")
+            if account.is_open:
+                await close_with(send_with_headers, error)
+            elif not account.answered:
+                await envelope(error)(scope, receive, send_with_headers)
         finally:
             account.close()
 
@@ -99,13 +113,22 @@ class Account:
     scope: Scope
     request_id: str
     started: float = field(default_factory=perf_counter)
-    status: int = CLIENT_LEFT  # until an answer begins
+    status: int = CLIENT_LEFT  # until an answer begins; of a stream, the code that it is closed with
+    is_open: bool = False  # a stream
     seconds: float = 0.0  # to the head of the answer
 
     def __post_init__(self) -> None:
         self.state: dict[str, Any] = self.scope.setdefault("state", {})
         self.timings: dict[str, float] = {}  # seconds by stage
-        self.state.update(timings=self.timings, model=NONE, received_bytes=0, key=None)
+        self.until_sent = ExitStack()
+        self.state.update(
+            timings=self.timings,
+            until_sent=self.until_sent,
+            model=NONE,
+            received_bytes=0,
+            audio_seconds=None,
+            key=None,
+        )
         IN_PROGRESS.inc()
 
     @property
@@ -114,7 +137,7 @@ class Account:
         return self.status != CLIENT_LEFT
 
     def answer(self, status: int) -> None:
-        """Note that the answer begins, with `status`."""
+        """Note that the answer begins, or that a stream ends, with `status`."""
         self.status = status
         self.seconds = perf_counter() - self.started
 
@@ -124,7 +147,8 @@ class Account:
         return ", ".join(f"{stage};dur={1e3 * duration:.2f}" for stage, duration in seconds.items())
 
     def close(self) -> None:
-        """Count the request and log it."""
+        """Give back what it held, count the request and log it."""
+        self.until_sent.close()
         IN_PROGRESS.dec()
         task, model = TASKS.get(self.scope["path"], NONE), self.state["model"]
         REQUESTS.labels(task, model, self.status).inc()
@@ -148,7 +172,7 @@ class Account:
         client = self.scope.get("client")
         return {
             "request_id": self.request_id,
-            "method": self.scope["method"],
+            "method": self.scope.get("method", "WEBSOCKET"),
             "path": self._path(),
             "status": self.status,
             "task": task,
@@ -156,6 +180,7 @@ class Account:
             "seconds": round(perf_counter() - self.started, 6),
             **{f"{stage}_seconds": round(seconds, 6) for stage, seconds in self.timings.items()},
             "received_bytes": self.state["received_bytes"],
+            "audio_seconds": self.state["audio_seconds"],
             "client": client[0] if client else None,
             "key": self.state["key"],
         }

@@ -21,9 +21,13 @@ from server.models.model import Served
 from server.scheduling.limits import Limits
 from server.scheduling.scheduler import Scheduler
 from server.settings import Settings
-from server.tasks.transcribe import default_search
+from server.tasks.plan import default_search
 
 logger = logging.getLogger(__name__)
+
+# Beams at a time until it is measured for how many a step of the decoder is best taken: as many as a GPU likes, and few
+# enough for the caches of a decoder of base size.
+LIVE_BEAMS = 64
 
 T = TypeVar("T")
 OnHung = Callable[[str, float], None]
@@ -97,7 +101,7 @@ class Loader:
             settings.queue_seconds,
             calibration.batch_seconds,
             settings.max_padding,
-            settings.live_beams,
+            calibration.live_beams or LIVE_BEAMS,
             live_seconds=settings.live_seconds,
             workers=calibration.workers,
             watchdog_seconds=settings.watchdog_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Served:
     files: FileStates = field(default_factory=dict)  # when it was loaded
     leases: int = 0  # held now
     leased: int = 0  # times, in all
+    retired: asyncio.Event = field(default_factory=asyncio.Event)  # set when it is to be closed
     _returned: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager
@@ -55,6 +57,7 @@ class Served:
 
     async def close(self) -> None:
         """Close its queue once nobody holds it any more, and what was asked of it is finished."""
+        self.retired.set()
         while self.leases:
             self._returned.clear()
             await self._returned.wait()
@@ -66,6 +69,7 @@ class Model:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.found = time.time()  # in the models folder
         self.version: str | None = None  # the name of the version's folder, where there are versions
         self.engine: Engine | None = None  # what is served, or else the last one whose engine.json could be read
         self.error: str | None = None  # why it, or what was to take its place, is not served

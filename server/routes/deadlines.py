@@ -30,4 +30,4 @@ async def in_time(deadline: float) -> AsyncIterator[None]:
     except TimeoutError:
         if not timer.expired():
             raise
-        raise DeadlineError(f"the request was not done within {seconds:.3g} s", "timeout") from None
+        raise DeadlineError(f"the request was not done within {max(0.0, seconds):.3g} s", "timeout") from None

@@ -11,7 +11,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 router = APIRouter()
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics() -> Response:
     """Answer with all metrics, as text. Always that: whatever `Accept` says, Prometheus reads it."""
     # In a thread: it takes milliseconds, and reads files of the kernel.

@@ -15,7 +15,7 @@ from server.routes.documentation import ERRORS
 from server.schemas.answers import GenerationItem, ModelItem, ModelList
 from server.service import Service
 from server.settings import Settings
-from server.tasks.transcribe import default_search
+from server.tasks.plan import default_search
 
 router = APIRouter()
 
@@ -94,6 +94,8 @@ def describe(model: Model, service: Service) -> ModelItem:
     item = ModelItem(
         id=model.name,
         object="model",
+        created=int(model.found),
+        owned_by="sonant",
         version=model.version,
         state=model.state,
         error=model.error,

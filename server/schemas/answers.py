@@ -35,6 +35,9 @@ class EmbeddingItem(BaseModel):
     ]
     shape: list[int]
     frame_rate: Annotated[float | None, Field(description="Frames per second; null without a time axis.")]
+    times: Annotated[
+        list[float] | None, Field(description="Seconds from the clip's beginning to that of each frame, if asked for.")
+    ] = None
     duration: Annotated[float, Field(description="Of the clip, in seconds.")]
     windows: WindowCount
 
@@ -55,9 +58,36 @@ class AlternativeItem(BaseModel):
         float,
         Field(
             description="What alternatives are ranked by: the sum of the tokens' log-probabilities, by their count to "
-            "the power of the checkpoint's length penalty."
+            "the power of the checkpoint's length penalty; with CTC, the log-probability of the text, and what its "
+            "hotwords add."
         ),
     ]
+
+
+class TimedItem(BaseModel):
+    """A part of the text, and when it is said: in seconds from the beginning of the clip."""
+
+    start: float
+    end: float
+    confidence: Annotated[float | None, Field(description="As of the text; null where the model says nothing of it.")]
+
+
+class WordItem(TimedItem):
+    """A word."""
+
+    word: str
+
+
+class CharItem(TimedItem):
+    """A character, or what the vocabulary has in its place; also the space between two words."""
+
+    char: str
+
+
+class SegmentItem(TimedItem):
+    """A part of the text that is as long as a subtitle; of a model that writes texts, what it wrote of one window."""
+
+    text: str
 
 
 class TranscriptItem(BaseModel):
@@ -73,8 +103,12 @@ class TranscriptItem(BaseModel):
         ),
     ]
     duration: float
+    windows: WindowCount
     language: Annotated[str | None, Field(description="As asked for.")] = None
     tokens: Annotated[int | None, Field(description="How many the model wrote; absent with CTC.")] = None
+    words: Annotated[list[WordItem] | None, Field(description="With timestamps, or verbose_json and CTC.")] = None
+    chars: Annotated[list[CharItem] | None, Field(description="With timestamps=char.")] = None
+    segments: Annotated[list[SegmentItem] | None, Field(description="With verbose_json.")] = None
     alternatives: Annotated[list[AlternativeItem] | None, Field(description="If asked for; the first is `text`.")] = (
         None
     )
@@ -94,11 +128,20 @@ class LabelItem(BaseModel):
     score: float
 
 
+class LabelsInTime(BaseModel):
+    """The labels of one window, best first, and where it lies in its clip."""
+
+    start: Annotated[float, Field(description="Seconds from the clip's beginning.")]
+    end: float
+    labels: list[LabelItem]
+
+
 class ClassificationItem(BaseModel):
     """The labels of one clip, best first."""
 
     index: NonNegativeInt
     labels: list[LabelItem]
+    timeline: Annotated[list[LabelsInTime] | None, Field(description="Window by window, if asked for.")] = None
     duration: float
     windows: WindowCount
 
@@ -127,6 +170,8 @@ class ModelItem(BaseModel):
 
     id: str
     object: Literal["model"]
+    created: Annotated[int, Field(description="When the server found it, in seconds since 1970.")]
+    owned_by: Annotated[Literal["sonant"], Field(description="For OpenAI's clients, which expect it.")]
     version: Annotated[str | None, Field(description="The folder of the version; null where there are no versions.")]
     state: State
     error: Annotated[

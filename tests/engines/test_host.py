@@ -115,3 +115,16 @@ def test_the_c_library_gives_memory_back_if_it_can(name: str, monkeypatch: pytes
     monkeypatch.setattr("engines.host.ctypes.CDLL", lambda _: library)
     host.trim()
     assert asked == [0] * (name == "malloc_trim")
+
+
+@pytest.mark.parametrize("name", ["mallopt", "no_such_function"])
+def test_the_c_library_keeps_little_if_it_can_and_nobody_says_otherwise(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    library = SimpleNamespace(**{name: lambda *arguments: asked.append(arguments)})
+    monkeypatch.setattr("engines.host.ctypes.CDLL", lambda _: library)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    host.keep_little()
+    assert asked == [(-3, 2**20)] * (name == "mallopt")

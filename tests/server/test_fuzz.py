@@ -95,7 +95,7 @@ def test_requests_made_from_the_openapi_document(server: Server, count: int) -> 
     assert {"/v1/encode", "/v1/transcribe", "/v1/classify", "/v1/models"} <= {each.path for each in operations}
     for operation in operations:
         fuzz(server, operation.as_strategy(), count)
-        if operation.body or list(operation.iter_parameters()):  # else nothing about it can be wrong
+        if operation.body or list(operation.query):  # else nothing about it can be wrong: a name may be any text
             fuzz(server, operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE), count)
     assert server.process.poll() is None, server.log
     assert server.client.get("/health/ready").status_code == 200

@@ -1,5 +1,6 @@
 """The real process at its end, whatever it is doing then."""
 
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.process import HUNG_STATUS
+from server.process import HUNG_STATUS, MAX_DESCRIPTORS, allow_descriptors
 from tests.server.process import Server, free_port, noise, serving, wav
 
 DEMO = Path(__file__).parents[2] / "demo" / "engines"
@@ -227,3 +228,15 @@ def test_an_address_that_is_in_use_is_said_at_once(models: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "address already in use" in done.stderr
+
+
+def test_it_may_have_as_many_files_as_the_system_grants() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = before[1] if 0 <= before[1] < MAX_DESCRIPTORS else MAX_DESCRIPTORS
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        for _ in range(2):
+            allow_descriptors()
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

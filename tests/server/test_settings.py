@@ -10,7 +10,7 @@ def test_the_defaults_listen_on_loopback_only() -> None:
     settings = Settings()
     assert settings.host == "127.0.0.1"
     assert settings.port == 8000
-    assert settings.max_body_bytes == 64 * 1024 * 1024
+    assert settings.max_json_bytes == 64 * 1024 * 1024
 
 
 def test_the_environment_is_read_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,5 +77,26 @@ def test_impossible_values_are_refused(name: str, value: object) -> None:
 
 
 def test_a_body_must_fit_into_what_all_may_hold() -> None:
-    with pytest.raises(ValueError, match="body_bytes_in_flight must be at least max_body_bytes"):
-        Settings(max_body_bytes=100, body_bytes_in_flight=99)
+    with pytest.raises(ValueError, match="body_bytes_in_flight must be at least max_json_bytes"):
+        Settings(max_json_bytes=100, body_bytes_in_flight=99)
+    with pytest.raises(ValueError, match="spool_bytes must be at least max_body_bytes"):
+        Settings(max_body_bytes=100, spool_bytes=99)
+
+
+def test_four_hours_fit_into_a_body() -> None:
+    assert Settings().max_body_bytes >= 4 * 3600 * 48_000 * 2 + 44
+    assert Settings().max_clip_seconds == 4 * 3600
+
+
+def test_the_spool_is_where_temporary_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert Settings().spool == tmp_path
+
+    def fail() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("tempfile.gettempdir", fail)
+    with pytest.raises(ValueError, match="spool must be set"):
+        Settings()
+    assert Settings(spool=tmp_path).spool == tmp_path

@@ -14,7 +14,8 @@ FOUND = Calibration(3, 2, 16.0, 0.001, 0.02, 1e6, 2e3, "2026-01-01T00:00:00+00:0
 def test_where_nothing_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engines.host.cores", lambda: 5)
     default = Calibration.default()
-    assert (default.threads, default.workers, default.batch_seconds) == (4, 1, 30.0)
+    assert (default.threads, default.workers, default.batch_seconds) == (4, 1, 10.0)
+    assert replace(default, batch_seconds=30.0) == Calibration.default(on_gpu=True)
     assert default.row == UNMEASURED
     assert default.measured is None
     assert "ms" not in str(default)
@@ -22,8 +23,8 @@ def test_where_nothing_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_operator_has_set_holds() -> None:
     assert FOUND.overridden(Settings()) == FOUND
-    found = FOUND.overridden(Settings(threads=8, workers=1, batch_seconds=4.0))
-    assert found == replace(FOUND, threads=8, workers=1, batch_seconds=4.0)
+    found = FOUND.overridden(Settings(threads=8, workers=1, batch_seconds=4.0, live_beams=6))
+    assert found == replace(FOUND, threads=8, workers=1, batch_seconds=4.0, live_beams=6)
 
 
 def test_workers_share_the_memory() -> None:

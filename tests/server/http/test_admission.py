@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.http.admission import Admission
 from server.process import Lifecycle
@@ -114,6 +114,42 @@ def test_the_rest_of_a_body_that_is_refused_is_passed_over_for_a_while(monkeypat
         await Admission(echo, lifecycle)({"type": "http", "method": "POST"}, receive, send)
         assert not chunks
         assert sent[0]["status"] == 503
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_stream_that_is_cut_off_is_told_to_connect_again(is_open: bool) -> None:
+    async def test() -> None:
+        lifecycle, sent, begun = Lifecycle(), list[Message](), asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if is_open:
+                await send({"type": "websocket.accept"})
+            begun.set()
+            await asyncio.sleep(60)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        scope = {"type": "websocket", "extensions": {"websocket.http.response": {}}}
+        stream = asyncio.ensure_future(Admission(app, lifecycle)(scope, receive, send))
+        await begun.wait()
+        assert lifecycle.admitted == {stream}
+        lifecycle.end()
+        lifecycle.cut_off()
+        await stream
+        if is_open:
+            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+            assert (sent[-1]["code"], sent[-1]["reason"]) == (1012, "shutting_down")
+        else:
+            assert sent[0]["status"] == 503
+        sent.clear()
+        await Admission(app, lifecycle)(scope, receive, send)
+        assert (sent[0]["type"], sent[0]["status"]) == ("websocket.http.response.start", 503)
 
     run(test)
 

@@ -1,3 +1,4 @@
+import asyncio
 import re
 import socket
 import time
@@ -6,7 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from server.http.connection import Connection, guarded
+from server.settings import Settings
 from tests.server.process import Server, noise, serving, wav
 
 NAME = "hubert-intent-english"
@@ -208,3 +214,36 @@ def test_a_client_that_reads_slowly_gets_all_of_it(server: Server) -> None:
             received += connection.recv(size - len(received) if time.monotonic() > end else 2048)
             time.sleep(0.01 if time.monotonic() < end else 0)
     assert received.endswith(b"}")
+
+
+async def breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with less than the transport takes before it holds its writer up, and with less than is stated."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100000")]})
+    await send({"type": "http.response.body", "body": bytes(60_000), "more_body": True})
+
+
+def test_an_answer_that_breaks_off_does_not_keep_its_connection() -> None:
+    async def run() -> None:
+        config = uvicorn.Config(breaks_off, http=guarded(Settings(send_timeout=0.2)), log_config=None)
+        config.load()
+        state, listening = ServerState(), socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # of the connections too
+        connections: list[Connection] = []
+
+        def make() -> Connection:
+            connections.append(guarded(Settings(send_timeout=0.2))(config, state, {}))
+            return connections[-1]
+
+        server = await asyncio.get_running_loop().create_server(make, sock=listening)
+        async with asyncio.timeout(PATIENCE_SECONDS), server:
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(listening.getsockname())
+                client.sendall(HEAD + b"\r\n")  # and reads nothing
+                while not (connections and connections[0].transport and connections[0].transport.is_closing()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert connections[0].transport.get_write_buffer_size() > 0
+                while state.connections:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())

@@ -1,6 +1,15 @@
 import json
 
-from server.errors import EngineFailedError, QueueFullError
+import pytest
+
+from server.errors import (
+    ApiError,
+    BodyInvalidError,
+    DeadlineError,
+    EngineFailedError,
+    QueueFullError,
+    ShuttingDownError,
+)
 from server.http.envelope import envelope
 
 
@@ -13,5 +22,15 @@ def test_the_envelope() -> None:
     }
 
 
-def test_no_retry_after_where_waiting_does_not_help() -> None:
-    assert "Retry-After" not in envelope(EngineFailedError("failed")).headers
+@pytest.mark.parametrize("error", [EngineFailedError("failed"), DeadlineError("late", "timeout")])
+def test_where_waiting_does_not_help_clients_are_told_not_to_try_again(error: ApiError) -> None:
+    headers = envelope(error).headers
+    assert "Retry-After" not in headers
+    assert headers["X-Should-Retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "error", [ShuttingDownError("later", retry_after=1), QueueFullError("full"), BodyInvalidError("?")]
+)
+def test_nothing_is_said_against_trying_again_elsewhere(error: ApiError) -> None:
+    assert "X-Should-Retry" not in envelope(error).headers

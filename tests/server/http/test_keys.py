@@ -10,9 +10,11 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from starlette.datastructures import Headers
+from websockets.exceptions import InvalidStatus
 
 from server.http.keys import Area, area_of, find, is_loopback, key_of
 from tests.server.process import Server, serving
+from tests.server.streams import opened
 
 
 def hashed(**keys: str) -> str:
@@ -25,7 +27,7 @@ KEYS: dict[str, Any] = {
     "admin_keys": hashed(root="admin-key"),
 }
 TASK, OTHER, METRICS, ADMIN = "task-key", "other-task-key", "metrics-key", "admin-key"
-PUBLIC = ["/health/live", "/docs", "/openapi.json"]
+PUBLIC = ["/health/live", "/docs", "/docs/files/swagger-ui.css", "/redoc", "/openapi.json"]
 UNLOAD = "/v1/models/x/unload"
 
 
@@ -62,8 +64,9 @@ def code(response: httpx.Response) -> str:
 
 def test_the_document_says_what_takes_a_key(guarded: Server) -> None:
     document = ask(guarded, "GET", "/openapi.json").json()
-    [scheme] = document["components"]["securitySchemes"].values()
-    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    bearer, header = document["components"]["securitySchemes"].values()
+    assert (bearer["type"], bearer["scheme"]) == ("http", "bearer")
+    assert (header["type"], header["name"]) == ("apiKey", "X-API-Key")
     without = {
         path for path, methods in document["paths"].items() if not all("security" in one for one in methods.values())
     }
@@ -207,6 +210,40 @@ def test_other_origins_are_for_those_that_are_named(tmp_path: Path, open_: Serve
         for origin in ("https://evil.example", "null", f"{page}.evil.example"):
             answer = ask(server, "GET", "/v1/models", TASK, Origin=origin)
             assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def stream(server: Server, *protocols: str, **headers: str) -> tuple[int, str | None]:
+    """Return the status of a request for a WebSocket, and the subprotocol or the code of the error."""
+    try:
+        with opened(server, subprotocols=list(protocols) or None, additional_headers=headers) as connection:
+            return 101, connection.subprotocol
+    except InvalidStatus as refused:
+        return refused.response.status_code, json.loads(refused.response.body or b"")["error"]["code"]
+
+
+def test_streams_take_a_key_in_a_header_or_among_the_subprotocols(guarded: Server) -> None:
+    assert stream(guarded) == (401, "api_key_missing")
+    assert stream(guarded, "sonant") == (401, "api_key_missing")
+    assert stream(guarded, Authorization=f"Bearer {TASK}") == (101, None)
+    assert stream(guarded, **{"X-API-Key": ADMIN}) == (101, None)
+    assert stream(guarded, "sonant", f"sonant.key.{TASK}") == (101, "sonant")
+    assert stream(guarded, f"sonant.key.{TASK}", "sonant") == (101, "sonant")
+    assert stream(guarded, "sonant", "sonant.key.mistyped-key") == (401, "api_key_invalid")
+    assert stream(guarded, "sonant", f"sonant.key.{METRICS}") == (403, "access_denied")
+    assert TASK not in guarded.log
+    assert "mistyped" not in guarded.log
+
+
+def test_streams_are_opened_by_pages_that_may(tmp_path: Path, open_: Server) -> None:
+    page, foreign = "https://app.example", (403, "access_denied")
+    assert stream(open_, Origin=f"http://127.0.0.1:{open_.port}") == (101, None)
+    for origin in (page, "null", f"http://127.0.0.1:{open_.port + 1}"):
+        assert stream(open_, Origin=origin) == foreign
+    with serving(tmp_path, wait=False, cors_origins=json.dumps([page]), **KEYS) as server:
+        assert stream(server, "sonant", f"sonant.key.{TASK}", Origin=page) == (101, "sonant")
+        assert stream(server, "sonant", Origin=page) == (401, "api_key_missing")
+        for origin in ("https://evil.example", f"{page}.evil.example"):
+            assert stream(server, "sonant", f"sonant.key.{TASK}", Origin=origin) == foreign
 
 
 NAMES = [

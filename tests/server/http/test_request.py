@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from engines.manifest import Task
 from server.http.request import CLIENT_LEFT, TASKS, Account, RequestContext
@@ -55,7 +55,7 @@ def test_one_request(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_every_task_has_a_path() -> None:
-    assert sorted(TASKS.values()) == sorted(get_args(Task))
+    assert set(TASKS.values()) == {*get_args(Task), "stream"}
 
 
 def test_nobody_was_left_to_answer(caplog: pytest.LogCaptureFixture) -> None:
@@ -86,6 +86,33 @@ def test_what_nobody_caught_becomes_a_500_without_details(caplog: pytest.LogCapt
     assert b"secret" not in sent[1]["body"]
     assert headers_of(sent)[b"x-request-id"] == b"abc"
     assert "request abc failed" in caplog.text
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_stream_fails_without_details(is_open: bool, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if is_open:
+            await send({"type": "websocket.accept"})
+        raise ZeroDivisionError("secret")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    stream = scope("/v1/stream", type="websocket", headers=[], extensions={"websocket.http.response": {}})
+    del stream["method"]
+    with caplog.at_level(logging.INFO, "server.access"):
+        asyncio.run(RequestContext(app)(stream, arriving(b""), send))
+    line = caplog.records[-1].__dict__["fields"]
+    assert (line["method"], line["task"], line["status"]) == ("WEBSOCKET", "stream", 1011 if is_open else 500)
+    assert "secret" not in str(sent)
+    if is_open:
+        assert dict(sent[0]["headers"])[b"x-request-id"] == line["request_id"].encode()
+        assert "internal_error" in sent[1]["text"]
+        assert sent[2]["code"] == 1011
+    else:
+        assert sent[0]["status"] == 500
 
 
 @pytest.mark.parametrize("wished", ["", "a b", "a\nb", "x" * 65, "ä"])

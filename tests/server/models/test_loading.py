@@ -60,6 +60,20 @@ def test_what_is_loaded_is_verified_and_runs_as_set(tmp_path: Path, name: str) -
     run(Settings(cache=tmp_path, threads=1, workers=3, live_beams=5, live_seconds=50), test)
 
 
+@pytest.mark.parametrize(("measured", "expected"), [(None, 64), (12, 12)])
+def test_beams_at_a_time_are_as_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: int | None, expected: int
+) -> None:
+    async def test(loader: Loader) -> None:
+        found = replace(Calibration.default(), live_beams=measured)
+        monkeypatch.setattr(loader._calibrator, "find", lambda engine: found)
+        served = await loader.load(loader.read(ENCODER, DEMO / ENCODER))
+        assert served.scheduler._limits.live_beams == expected
+        await loader.unload(served)
+
+    run(Settings(cache=tmp_path, threads=1), test)
+
+
 def test_of_what_cannot_be_loaded_nothing_is_left(tmp_path: Path) -> None:
     broken = Path(shutil.copytree(DEMO / WRITER, tmp_path / WRITER))
     with (broken / "fp32.step.weights").open("ab") as file:

@@ -60,7 +60,7 @@ def test_an_empty_model_means_the_default(server: Server, speech: bytes, path: s
         ("/v1/encode", "normalize", "perhaps"),
         ("/v1/encode", "encoding_format", "hex"),
         ("/v1/transcribe", "beams", "0"),
-        ("/v1/transcribe", "response_format", "srt"),
+        ("/v1/transcribe", "response_format", "docx"),
         ("/v1/classify", "top_k", "0"),
         ("/v1/classify", "function", "cosine"),
     ],

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from server.schemas.answers import TranscribeAnswer
 from tests.server.process import Server, noise, serving, wav
+from tests.server.routes.asking import transcribe
 from tests.server.translation import LANGUAGES, Translator, write_translator
 
 NAME = "tiny-translator"
@@ -42,14 +41,6 @@ def models(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(models: Path) -> Iterator[Server]:
     with serving(models, max_tokens=LONG) as running:
         yield running
-
-
-def transcribe(server: Server, *clips: np.ndarray, **options: Any) -> Any:
-    parts = [("file", ("a.wav", wav(clip))) for clip in clips]
-    response = server.client.post("/v1/transcribe", files=parts, data=options)
-    assert response.status_code == 200, response.text
-    TranscribeAnswer.model_validate(response.json())
-    return response.json()
 
 
 @pytest.mark.parametrize("beams", [1, 3])
