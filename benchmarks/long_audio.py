@@ -324,9 +324,13 @@ def run(engine: Engine, clip: Clip, outputs: Sequence[str]) -> Row:
 
 
 def relative(frames: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the error of each frame: the length of the difference, by that of the frame of the whole."""
+    """Return the error of each frame: the length of the difference, by that of the frame of the whole if it has one.
+
+    The last frame of a model that makes two of one may be zeros.
+    """
     wide = whole.astype(np.float64)
-    return np.asarray(np.linalg.norm(frames - wide, axis=-1) / np.linalg.norm(wide, axis=-1))
+    length = np.linalg.norm(wide, axis=-1)
+    return np.asarray(np.linalg.norm(frames - wide, axis=-1) / np.where(length == 0, 1, length))
 
 
 def word_errors(pairs: Sequence[tuple[str, str]]) -> float:

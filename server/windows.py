@@ -25,7 +25,7 @@ from server.schemas.options import MIN_WINDOW_SECONDS, WindowOptions
 
 # What a window takes where nothing is asked for: attention grows with the square of the length, and so does memory.
 WINDOW_SECONDS = 30.0
-# Beyond it, frames hardly move: benchmarks/README.md has the table.
+# With more of it, frames near a seam come hardly nearer to those of the whole: benchmarks/README.md has the table.
 CONTEXT_SECONDS = 1.3
 # A window keeps at least half of what it sees, so that windows cost at most twice what the clip would.
 MOST_CONTEXT = 1 / 4  # a side
