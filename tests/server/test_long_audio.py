@@ -18,6 +18,7 @@ from safetensors.numpy import load
 
 from engines.engine import Engine
 from engines.runtimes import RuntimeOptions
+from engines.verify import error
 from server.schemas.options import WindowOptions
 from server.windows import Geometry, Window, spans
 from tests.server.faulty import PROGRAM, poisoned
@@ -80,7 +81,7 @@ def test_frames_of_windows_are_those_of_the_engine(server: Server, engine: Engin
     expected = stitched(engine, CLIP)
     response = encode(server, CLIP)
     assert (response.headers["X-Windows"], response.headers["X-Frame-Rate"]) == ("3", "50")
-    np.testing.assert_allclose(np.load(io.BytesIO(response.content)), expected, rtol=1e-4, atol=1e-4)
+    assert error(np.load(io.BytesIO(response.content)), expected) <= 1e-5
     [tensor] = load(encode(server, CLIP, SAFETENSORS).content).values()
     np.testing.assert_array_equal(tensor, np.load(io.BytesIO(response.content)))
     [item] = encode(server, CLIP, "application/json", times="true", dtype="float16").json()["data"]
@@ -96,7 +97,7 @@ def test_a_window_that_was_asked_for(server: Server, engine: Engine) -> None:
     response = encode(server, clip, **options)
     assert response.headers["X-Windows"] == "6"
     expected = stitched(engine, clip, **options)
-    np.testing.assert_allclose(np.load(io.BytesIO(response.content)), expected, rtol=1e-4, atol=1e-4)
+    assert error(np.load(io.BytesIO(response.content)), expected) <= 1e-5
 
 
 def test_several_clips_and_layers(server: Server, engine: Engine) -> None:
@@ -104,8 +105,8 @@ def test_several_clips_and_layers(server: Server, engine: Engine) -> None:
     response = server.client.post("/v1/encode", files=parts, headers={"Accept": SAFETENSORS})
     assert response.headers["X-Windows"] == "1,3,1"
     tensors = load(response.content)
-    np.testing.assert_allclose(tensors["1"], stitched(engine, CLIP), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(tensors["2"], stitched(engine, CLIP[: 2 * RATE]), rtol=1e-4, atol=1e-4)
+    assert error(tensors["1"], stitched(engine, CLIP)) <= 1e-5
+    assert error(tensors["2"], stitched(engine, CLIP[: 2 * RATE])) <= 1e-5
     response = server.client.post("/v1/encode", files=parts, data={"layer": [2, 0]}, headers={"Accept": SAFETENSORS})
     assert {name: len(array) for name, array in load(response.content).items() if name[0] == "1"} == {
         "1.layer2": len(tensors["1"]),
@@ -118,7 +119,7 @@ def test_pooling_is_over_all_frames_of_the_clip(server: Server, engine: Engine, 
     frames = stitched(engine, CLIP)
     expected = {"mean": frames.mean(0, np.float64), "max": frames.max(0), "first": frames[0]}[pooling]
     array = np.load(io.BytesIO(encode(server, CLIP, pooling=pooling).content))
-    np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-5)
+    assert error(array, expected) <= 1e-5
 
 
 def test_ten_minutes_wait_for_who_reads_them(server: Server, engine: Engine) -> None:
@@ -148,7 +149,7 @@ def test_ten_minutes_wait_for_who_reads_them(server: Server, engine: Engine) -> 
         [row] = engine.run([MINUTES[span.start : span.end]], ["embeddings"])
         kept = Window(row, span).kept("embeddings", 320)
         start = span.keep_start // 320
-        np.testing.assert_allclose(frames[start : start + len(kept)], kept, rtol=1e-4, atol=1e-4)
+        assert error(frames[start : start + len(kept)], kept) <= 1e-5
 
 
 @pytest.mark.parametrize("accept", [NPY, "application/json"])
