@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.batch import Clip, Row
+from server.scheduling import formation
 from server.scheduling import scheduler as scheduling
 from server.scheduling.engine import Graph
 from server.scheduling.limits import Limits
@@ -120,19 +121,21 @@ def scheduling_in(loop: Loop, engine: FakeEngine, form_batch: Callable[..., Any]
     """Let the scheduler live in the time of `loop`, where `engine` takes what it costs, and form batches so."""
 
     class Workers:
-        def __init__(self, name: str, count: int) -> None: ...
+        def __init__(self, name: str, count: int) -> None:
+            self._thread = asyncio.Lock()
 
         def close(self) -> None: ...
 
-        async def watched(self, function: Callable[[], T], *_: object) -> T:
-            result = function()
-            await asyncio.sleep(engine.seconds)
-            return result
+        async def watched(self, function: Callable[[], T], *_: object) -> tuple[T, float]:
+            async with self._thread:
+                result = function()
+                await asyncio.sleep(engine.seconds)
+                return result, engine.seconds
 
     with (
         mock.patch.object(time, "perf_counter", loop.time),
         mock.patch.object(scheduling, "Workers", Workers),
-        mock.patch.object(scheduling, "form_batch", form_batch),
+        mock.patch.object(formation, "form_batch", form_batch),
     ):
         yield
 

@@ -27,7 +27,7 @@ from server.http.connection import guarded
 from server.http.envelope import envelope, error_response
 from server.http.keys import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, Authentication, warn_if_open
 from server.http.request import RequestContext
-from server.process import Lifecycle, Process, allow_descriptors, leave
+from server.process import Lifecycle, Process, allow_descriptors, leave, switch_often
 from server.routes import classify, encode, health, metrics, models, openai, stream, transcribe
 from server.service import Service
 from server.settings import Settings, passed_over
@@ -88,6 +88,7 @@ def run(settings: Settings) -> None:
     """Serve until a signal, then finish what was admitted and end the process. Raises as create_app does."""
     host.keep_little()
     allow_descriptors()
+    switch_often()
     logs.configure(settings.log_format, settings.log_level)
     warn_if_open(settings)
     if names := passed_over():

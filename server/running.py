@@ -26,8 +26,8 @@ from server.windows import Span, Window
 
 T = TypeVar("T")
 
-# Windows that are on their way at any rate: while one is reduced or sent, the engine has another.
-LEAST_WINDOWS = 2
+# Windows that are on their way at any rate: while one is reduced or sent, the engine has another, and a third is next.
+LEAST_WINDOWS = 3
 
 
 class Offload(Protocol):

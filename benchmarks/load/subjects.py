@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser, engines: Sequence[str]) -> None
     )
     parser.add_argument("--threads", type=console.positive, default=1, help="inside one operation of an engine")
     parser.add_argument(
-        "--set", dest="settings", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="of the server"
+        "--set", dest="settings", action="append", default=[], type=setting, metavar="NAME=VALUE", help="of the server"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the clips and of when they are sent")
     parser.add_argument("--cache", type=Path, default=models.default_cache(), help="where checkpoints and engines stay")
@@ -95,7 +95,8 @@ def check_all_answered(what: str, samples: Iterable[Sample]) -> None:
         raise ValueError(f"{what}: the statuses were {found}")
 
 
-def _setting(text: str) -> tuple[str, str]:
+def setting(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE."""
     name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

@@ -24,7 +24,7 @@ class Admission:
     """
 
     seconds: float  # that the engine needs for what is still to be submitted
-    due_at: float = field(default_factory=time.perf_counter)  # the next job, with all of the engine
+    due_at: float = field(default_factory=lambda: time.perf_counter())  # the next job, with all of the engine
     _latest: float = 0.0  # the same, with its share
     _open: Sequence[AnyJob] = ()
 

@@ -60,12 +60,16 @@ def wanted(batch: Iterable[BatchJob]) -> list[str]:
     return sorted(frozenset[str]().union(*(job.outputs for job in batch)))
 
 
-def run_batch(engine: RunningEngine, batch: Sequence[BatchJob]) -> list[Result | ApiError]:
-    """Return what comes of each clip of `batch`; call it in the engine's thread."""
+def run_batch(engine: RunningEngine, batch: Sequence[BatchJob]) -> dict[BatchJob, Result | ApiError]:
+    """Return what comes of each clip of `batch` that somebody still waits for; call it in the engine's thread."""
+    awaited = [job for job in batch if not job.future.done()]
+    if not awaited:
+        return {}
     started = time.perf_counter()
-    rows = engine.run([job.clip for job in batch], wanted(batch))
+    rows = engine.run([job.clip for job in awaited], wanted(awaited))
     seconds = time.perf_counter() - started
-    return [_outcome(job, row, started - job.submitted, seconds) for job, row in zip(batch, rows, strict=True)]
+    outcomes = [_outcome(job, row, started - job.submitted, seconds) for job, row in zip(awaited, rows, strict=True)]
+    return dict(zip(awaited, outcomes, strict=True))
 
 
 def _outcome(job: BatchJob, row: Row, queue_seconds: float, inference_seconds: float) -> Result | ApiError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,12 +16,12 @@ from typing import Any, TypeVar
 
 from engines.batch import Clip
 from server.decoding.search import Plan
-from server.errors import EngineHungError, ShuttingDownError
+from server.errors import ApiError, EngineHungError, ShuttingDownError
 from server.scheduling.admission import Admission
-from server.scheduling.batches import Room, form_batch
 from server.scheduling.engine import BatchEngine
 from server.scheduling.faults import Faults
-from server.scheduling.jobs import AnyJob, BatchJob, GenerationJob, JobT
+from server.scheduling.formation import Formation
+from server.scheduling.jobs import AnyJob, BatchJob, GenerationJob, JobT, Result
 from server.scheduling.limits import Limits
 from server.scheduling.live import Live, LiveBatch
 from server.scheduling.queue import Queue
@@ -60,6 +59,9 @@ class Scheduler:
         self._live = Live()
         self._workers = Workers(name, limits.workers)
         self._faults = Faults(name, self._queue)
+        self._formation = Formation(
+            engine, sample_rate, limits, self._queue, self._throughput, self._live, self._faults
+        )
         self._metrics = BatchMetrics(name, sample_rate)
         self._running: dict[asyncio.Task[None], Sequence[AnyJob]] = {}
         self._wake = asyncio.Event()
@@ -75,7 +77,7 @@ class Scheduler:
 
     def tune(self, limits: Limits) -> None:
         """Go on with other limits."""
-        self._limits = limits
+        self._limits = self._formation.limits = limits
         self._throughput.workers = limits.workers
         self._throughput.know(limits.seconds_per_second / self._sample_rate)
         self._workers.resize(limits.workers)
@@ -83,8 +85,8 @@ class Scheduler:
 
     @property
     def busy_seconds(self) -> float:
-        """The audio that keeps all workers busy: a batch that each runs, and another that waits for it."""
-        return 2 * self._limits.workers * self._limits.batch_seconds
+        """The audio that keeps all workers busy: a batch that each runs, one that is next, and what that is made of."""
+        return 3 * self._limits.workers * self._limits.batch_seconds
 
     @property
     def live_seconds(self) -> float:
@@ -173,7 +175,7 @@ class Scheduler:
             self._wake.clear()
             try:
                 self._queue.drop_done()
-                while len(self._running) < self._limits.workers and self._start_next():
+                while self._start_next():
                     pass
             except Exception as error:  # such as no memory
                 logger.exception("model %s: no batch can be formed", self._name)
@@ -185,12 +187,19 @@ class Scheduler:
             await self._wake.wait()
 
     def _start_next(self) -> bool:
-        """Start what is to be done next; return whether there was anything."""
-        batch = self._next_batch()
+        """Start what is to be done next; return whether there was anything, and a worker for it.
+
+        One batch may wait for a worker: its thread takes it up without a pause.
+        """
+        running, workers = len(self._running), self._limits.workers
+        if running > workers:
+            return False
+        is_ahead = running == workers
+        batch = self._formation.batch_ahead() if is_ahead else self._formation.next_batch(is_idle=not running)
         if batch:
             self._start(self._run(batch), batch)
             return True
-        live = self._live.next()
+        live = None if is_ahead else self._live.next()
         if live is not None:
             self._start(self._step(live), live.jobs)
         return live is not None
@@ -208,69 +217,32 @@ class Scheduler:
             self._faults.settle(jobs, error)
         self._wake.set()
 
-    def _next_batch(self) -> list[AnyJob]:
-        """Take the jobs that run now from the queue; none where the live batches go on.
-
-        Where the first clip that is to be written about finds no room, no other does, so that none starves.
-        """
-        again = self._queue.next_again()
-        if again and again[0].needs_all_memory and (self._running or self._live):
-            return []  # the engine does what it has begun, and then this alone
-        if again and self._may_start(again[0]):
-            self._queue.take_again()
-            return again
-        waiting = self._queue.waiting
-        if self._live.is_owed or not waiting:
-            return []
-        first = again[0] if again else next((job for job in waiting if isinstance(job, GenerationJob)), None)
-        if first is not None and not self._may_start(first):
-            waiting = [job for job in waiting if not isinstance(job, GenerationJob)]
-        batch = form_batch(waiting, self._room(waiting[0])) if waiting else []
-        if batch and isinstance(batch[0], GenerationJob):
-            batch = batch[: self._live.clips(batch[0].plan.beams, self._limits.live_beams)]
-        self._queue.take(batch)
-        return batch
-
-    def _may_start(self, job: AnyJob) -> bool:
-        """Whether the live batches leave room for `job`; any may start, if there are none."""
-        if not isinstance(job, GenerationJob) or not self._live:
-            return True
-        has_beams = self._live.clips(job.plan.beams, self._limits.live_beams) > 0
-        return has_beams and job.samples <= self._live.room(self._limits.live_seconds * self._sample_rate)
-
-    def _room(self, first: AnyJob) -> Room:
-        limits, rate = self._limits, self._sample_rate
-        padded = limits.batch_seconds * rate
-        if isinstance(first, GenerationJob):
-            padded = min(limits.start_seconds * rate, self._live.room(limits.live_seconds * rate))
-        spare = limits.spare_seconds * rate * self._engine.full_graph.layers
-        return Room(min(padded, self._faults.max_samples), limits.max_padding, self._engine.max_rows, spare)
-
     async def _run(self, batch: Sequence[AnyJob]) -> None:
         """Run `batch`, or start to write about its clips."""
         to_write = [job for job in batch if isinstance(job, GenerationJob)]
         to_run = [job for job in batch if isinstance(job, BatchJob)]
         has_company = len(self._running) > 1 or bool(self._live)
+        outcomes: dict[BatchJob, Result | ApiError] = {}
         try:
             if to_run:
                 await self._load(to_run)
-            started = time.perf_counter()
-            if to_write:
-                self._live.add(await self._call(partial(LiveBatch, self._engine, to_write), batch))
+                outcomes, seconds = await self._call(partial(run_batch, self._engine, to_run), batch)
             else:
-                outcomes = await self._call(partial(run_batch, self._engine, to_run), batch)
+                live, seconds = await self._call(partial(LiveBatch, self._engine, to_write), batch)
+                self._live.add(live)
         except Exception as error:
             self._faults.retry(batch, error, is_sole=len(batch) == 1, has_company=has_company)
             await self._suspect()
             return
-        seconds = time.perf_counter() - started
+        ran: list[AnyJob] = [*to_write, *outcomes]
+        if not ran:  # nobody waited any more when it was its turn
+            return
         self._live.hold_up(seconds)
         self._faults.recovered()
-        self._metrics.ran(batch, seconds)
-        if to_write:
-            return
-        self._throughput.measure("run", sum(job.work for job in batch), seconds)
-        for job, outcome in zip(to_run, outcomes, strict=True):
+        self._metrics.ran(ran, seconds)
+        if outcomes:
+            self._throughput.measure("run", sum(job.work for job in outcomes), seconds)
+        for job, outcome in outcomes.items():
             job.settle(outcome)
 
     async def _load(self, batch: Sequence[BatchJob]) -> None:
@@ -282,9 +254,8 @@ class Scheduler:
     async def _step(self, batch: LiveBatch) -> None:
         """Write one token about each clip of one live batch, and hand out the texts that have ended."""
         left = {job for job in batch.jobs if job.future.done()}
-        started = time.perf_counter()
         try:
-            outcomes = await self._call(partial(batch.step, left), batch.jobs)
+            outcomes, seconds = await self._call(partial(batch.step, left), batch.jobs)
         except Exception as error:
             self._live.remove(batch)
             has_company = len(self._running) > 1 or bool(self._live)
@@ -292,7 +263,7 @@ class Scheduler:
             self._faults.retry(jobs, error, is_sole=batch.is_sole, has_company=has_company)
             await self._suspect()
             return
-        self._live.advanced(time.perf_counter() - started)
+        self._live.advanced(seconds)
         for job, outcome in outcomes.items():
             job.settle(outcome)
         if batch.jobs:
@@ -302,17 +273,18 @@ class Scheduler:
         if batch.written:
             self._throughput.measure("write", batch.written, batch.engine_seconds)
 
-    async def _call(self, function: Callable[[], T], jobs: Sequence[AnyJob]) -> T:
-        """Call the engine in one of its threads, under the eyes of the watchdog."""
-        return await self._workers.watched(
-            function, self._limits.watchdog_seconds, self._throughput.alone(jobs), self._hang
-        )
+    async def _call(self, function: Callable[[], T], jobs: Sequence[AnyJob]) -> tuple[T, float]:
+        """Call the engine in one of its threads, under the eyes of the watchdog; also the seconds that it took."""
+        calls = 1 + (len(self._running) > self._limits.workers)  # one ends before this begins
+        expected = self._throughput.alone(self._in_the_engine if calls > 1 else jobs)
+        return await self._workers.watched(function, calls * self._limits.watchdog_seconds, expected, self._hang)
 
     async def _suspect(self) -> None:
         """Give the engine up if nothing but failures comes of it, and its golden clips fail too."""
         if not self._faults.is_suspicious:
             return
-        if await self._call(self._engine.recheck, ()):
+        works, _ = await self._call(self._engine.recheck, ())
+        if works:
             self._faults.cleared()
             return
         logger.critical("model %s: the engine fails on every clip, its golden clips included", self._name)

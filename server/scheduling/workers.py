@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,17 +42,23 @@ class Workers:
 
     async def watched(
         self, function: Callable[[], T], limit_seconds: float, expected_seconds: float, hang: Callable[[float], None]
-    ) -> T:
-        """Return what `function` returns; `hang` is told when it takes too long."""
+    ) -> tuple[T, float]:
+        """Return what `function` returns and the seconds that it took; `hang` is told when it takes too long."""
         limit = max(limit_seconds, PATIENCE * expected_seconds)
         watchdog = asyncio.create_task(_watch(limit, hang))
         try:
-            return await self.call(function)
+            return await self.call(partial(_timed, function))
         finally:
             watchdog.cancel()
 
     def _new(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._count, thread_name_prefix=f"engine-{self._name}")
+
+
+def _timed(function: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - started
 
 
 async def _watch(limit_seconds: float, hang: Callable[[float], None]) -> None:

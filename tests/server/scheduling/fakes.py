@@ -20,6 +20,7 @@ from server.scheduling.limits import Limits
 from server.scheduling.scheduler import Scheduler
 
 RATE = 100
+PATIENCE_SECONDS = 60  # for what takes one on an idle machine
 LAYERS = 4
 START, WORD, EOS = 0, 1, 2
 LIMITS = Limits(queue_seconds=1000, batch_seconds=10, max_padding=0.2, live_beams=8, live_seconds=10, start_seconds=10)
@@ -59,6 +60,19 @@ def spell(clip: Clip, text: Text) -> list[float]:
 
 
 @dataclass
+class Clock:
+    """A clock that stands still but for what an engine takes, whatever the machine is doing."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
 class FakeState:
     """The clips, and as in an engine's cache a text for each row, with the clip that it is about."""
 
@@ -87,6 +101,7 @@ class FakeEngine:
     spell: Callable[[Clip, Text], list[float]] = spell
     step_fault: Callable[[FakeState], None] = lambda state: None
     gate: threading.Event = field(default_factory=threading.Event)
+    sleep: Callable[[float], None] = time.sleep
     seconds: float = 0.0
     step_seconds: float = 0.0
     rows: int = 1_000_000  # samples of all rows of a batch
@@ -129,7 +144,7 @@ class FakeEngine:
 
     def step(self, state: FakeState, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
         self.calls.append(([len(clip) for clip in state.clips], ("step",)))
-        time.sleep(self.step_seconds)
+        self.sleep(self.step_seconds)
         self.step_fault(state)
         cache: list[tuple[Clip, Text]] = []
         for clip, first, its_tokens, its_parents in zip(state.clips, state.rows, tokens, parents, strict=True):
@@ -143,8 +158,8 @@ class FakeEngine:
 
     def _call(self, clips: Sequence[Clip], outputs: tuple[str, ...]) -> None:
         self.calls.append(([len(clip) for clip in clips], outputs))
-        self.gate.wait(10)
-        time.sleep(self.seconds)
+        assert self.gate.wait(PATIENCE_SECONDS)
+        self.sleep(self.seconds)
         self.fault(clips)
 
     @property
@@ -164,7 +179,7 @@ def scheduled(
     async def run() -> None:
         scheduler = Scheduler("fake", engine, RATE, limits)
         try:
-            await asyncio.wait_for(test(scheduler), 20)
+            await asyncio.wait_for(test(scheduler), PATIENCE_SECONDS)
         finally:
             engine.gate.set()
             await scheduler.close()

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +6,7 @@ import pytest
 
 from server.scheduling.admission import SHARE, Admission
 from server.scheduling.jobs import BatchJob
+from tests.server.scheduling.fakes import Clock
 
 
 def submit(admission: Admission, seconds: float) -> BatchJob:
@@ -22,7 +22,7 @@ def looped(test: Callable[[], None]) -> None:
     asyncio.run(run())
 
 
-def test_each_job_is_due_when_those_before_it_would_be_done() -> None:
+def test_each_job_is_due_when_those_before_it_would_be_done(clock: Clock) -> None:
     def test() -> None:
         admission = Admission(1000.0)
         first, *others = [submit(admission, 200.0).due for _ in range(3)]
@@ -35,21 +35,21 @@ def test_each_job_is_due_when_those_before_it_would_be_done() -> None:
     looped(test)
 
 
-def test_one_that_is_late_has_its_share() -> None:
+def test_one_that_is_late_has_its_share(clock: Clock) -> None:
     def test() -> None:
-        now = time.perf_counter()
+        now = clock()
         admission = Admission(1000.0, now - 100)
         assert submit(admission, 2.0).due >= now  # nothing of it was held up
         admission.due_at, admission._latest = now - 100, now - 90  # the engine is late, since the job still waits
-        assert admission.ahead(now + 3) == pytest.approx(3 + 90 * SHARE, abs=2)
+        assert admission.ahead(now + 3) == pytest.approx(3 + 90 * SHARE)
         assert [submit(admission, 2.0).due - now for _ in range(3)] == pytest.approx([-90, -82, -74])
 
     looped(test)
 
 
-def test_who_holds_back_his_jobs_saves_up_no_time() -> None:
+def test_who_holds_back_his_jobs_saves_up_no_time(clock: Clock) -> None:
     def test() -> None:
-        now = time.perf_counter()
+        now = clock()
         admission = Admission(1000.0)
         waits = submit(admission, 2.0)
         admission.due_at, admission._latest = now - 100, now - 90

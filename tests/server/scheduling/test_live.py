@@ -19,6 +19,7 @@ from tests.server.scheduling.fakes import (
     LIMITS,
     RATE,
     WORD,
+    Clock,
     FakeEngine,
     FakeState,
     clip,
@@ -44,7 +45,7 @@ def jobs_of(*wordy: int, beams: int = 1, seconds: float = 1) -> list[GenerationJ
 async def steps(engine: FakeEngine, count: int) -> None:
     """Wait until the engine has made so many steps."""
     while engine.order.count(".") < count:  # noqa: ASYNC110  # they come from another thread
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -263,23 +264,22 @@ def test_texts_are_written_together_and_each_is_handed_out_when_it_has_ended() -
 
 
 def test_a_short_request_runs_between_two_steps_of_a_long_text() -> None:
-    engine = FakeEngine(step_seconds=0.01)
+    engine = FakeEngine()
 
     async def test(scheduler: Scheduler) -> None:
         [long] = scheduler.submit_generation([clip(1, 100)], plan())
         await steps(engine, 5)
-        started = time.perf_counter()
         assert values(await outcomes(scheduler.submit([clip(1, 3)], ["a"]))) == [3]
         assert words(await outcomes(scheduler.submit_generation([clip(1, 2)], plan()))) == [2]
-        assert time.perf_counter() - started < 0.5
+        assert engine.order.count(".") <= 20  # its own three, and those of the long one that take turns with them
         assert not long.future.done()
         assert words(await outcomes([long])) == [100]
 
     scheduled(engine, test)
 
 
-def test_a_full_queue_takes_no_more_than_half_of_the_engine_from_a_text() -> None:
-    engine = FakeEngine(seconds=0.02, step_seconds=0.005)
+def test_a_full_queue_takes_no_more_than_half_of_the_engine_from_a_text(clock: Clock) -> None:
+    engine = FakeEngine(seconds=0.02, step_seconds=0.005, sleep=clock.sleep)
 
     async def test(scheduler: Scheduler) -> None:
         [text] = scheduler.submit_generation([clip(1, 60)], plan())
@@ -287,7 +287,7 @@ def test_a_full_queue_takes_no_more_than_half_of_the_engine_from_a_text() -> Non
         jobs = scheduler.submit([clip(10)] * 200, ["a"])  # a batch each
         await text.future
         done = sum(job.future.done() for job in jobs)
-        assert 5 <= done <= 40  # 60 steps of 5 ms, and as long for batches of 20 ms: 15
+        assert 10 <= done <= 20  # 60 steps of 5 ms, and as long for batches of 20 ms: 15
         for job in jobs:
             job.future.cancel()
 
@@ -344,7 +344,8 @@ def test_when_all_have_left_nothing_runs() -> None:
         for job in scheduler.submit_generation([clip(1, 900)], plan()):
             await steps(engine, 3)
             job.future.cancel()
-        await asyncio.sleep(0.05)
+        while scheduler._live:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         made = len(engine.calls)
         await asyncio.sleep(0.05)
         assert len(engine.calls) == made <= 6
@@ -407,7 +408,10 @@ def test_a_step_costs_little_beside_the_engines_own_time() -> None:
         [job] = scheduler.submit_generation([clip(1, 400)], plan())
         started = time.process_time()  # not of the clock: what else the host does is not counted
         await job.future
-        assert (time.process_time() - started) / 400 < 0.002  # 0.5 ms, half of them for the search
+        taken = time.process_time() - started
+        started = time.process_time()
+        sum(range(400 * 20_000))  # 0.2 ms each, on the machine where a step takes 0.5, half of them for the search
+        assert taken < 10 * (time.process_time() - started)
 
     scheduled(engine, test)
 

@@ -1,6 +1,5 @@
 import asyncio
 import math
-import time
 from collections.abc import Iterable
 
 import pytest
@@ -10,7 +9,7 @@ from server.errors import QueueFullError, WaitTooLongError
 from server.scheduling.jobs import AnyJob, BatchJob
 from server.scheduling.queue import MAX_JOBS, Queue
 from server.scheduling.throughput import Throughput
-from tests.server.scheduling.fakes import RATE, clip
+from tests.server.scheduling.fakes import RATE, Clock, clip
 from tests.server.scheduling.test_batches import nobody
 
 
@@ -23,10 +22,6 @@ def queue_of(jobs: Iterable[BatchJob] = (), audio_per_second: float = 0.0, worke
     queue = Queue("queued", RATE, Throughput(workers, per_sample))
     queue.add(list(jobs))
     return queue
-
-
-def soon(seconds: float) -> float:
-    return time.perf_counter() + seconds
 
 
 def test_a_full_queue() -> None:
@@ -45,26 +40,26 @@ def test_too_many_clips() -> None:
         queue.check(jobs_of(0.01, 0.01), [], limit_seconds=1000, deadline=math.inf)
 
 
-def test_an_engine_that_has_nothing_to_do_takes_anything() -> None:
-    queue_of(audio_per_second=2).check(jobs_of(100), [], limit_seconds=10, deadline=soon(1))
+def test_an_engine_that_has_nothing_to_do_takes_anything(clock: Clock) -> None:
+    queue_of(audio_per_second=2).check(jobs_of(100), [], limit_seconds=10, deadline=clock() + 1)
 
 
-def test_a_wait_beyond_the_deadline_is_refused_with_the_time_until_it_is_not() -> None:
+def test_a_wait_beyond_the_deadline_is_refused_with_the_time_until_it_is_not(clock: Clock) -> None:
     queue = queue_of(jobs_of(4, 4), audio_per_second=2, workers=2)
-    queue.check(jobs_of(2), jobs_of(2), limit_seconds=100, deadline=soon(4))  # 12 s at 4 s a second
+    queue.check(jobs_of(2), jobs_of(2), limit_seconds=100, deadline=clock() + 4)  # 12 s at 4 s a second
     with pytest.raises(WaitTooLongError) as caught:
-        queue.check(jobs_of(6), jobs_of(2), limit_seconds=100, deadline=soon(1.3))
+        queue.check(jobs_of(6), jobs_of(2), limit_seconds=100, deadline=clock() + 1.3)
     assert caught.value.retry_after == 3  # 4 s of work, and 0.8 x 1.3 s there
     assert caught.value.code == "wait_too_long"
-    queue_of(jobs_of(100)).check(jobs_of(1), [], limit_seconds=1000, deadline=soon(0.01))  # nothing is known
+    queue_of(jobs_of(100)).check(jobs_of(1), [], limit_seconds=1000, deadline=clock() + 0.01)  # nothing is known
 
 
-def test_the_windows_of_a_long_clip_keep_nobody_else_out() -> None:
+def test_the_windows_of_a_long_clip_keep_nobody_else_out(clock: Clock) -> None:
     queue = queue_of(jobs_of(*[30] * 60), audio_per_second=10)  # three minutes of work
-    queue.check(jobs_of(3), [], limit_seconds=100, deadline=soon(10))  # it comes after the first of them
-    queue.check([], [], limit_seconds=100, deadline=soon(10))
+    queue.check(jobs_of(3), [], limit_seconds=100, deadline=clock() + 10)  # it comes after the first of them
+    queue.check([], [], limit_seconds=100, deadline=clock() + 10)
     with pytest.raises(WaitTooLongError):  # while another as long would have to share the time with it
-        queue.check(jobs_of(*[30] * 60), [], limit_seconds=100, deadline=soon(200))
+        queue.check(jobs_of(*[30] * 60), [], limit_seconds=100, deadline=clock() + 200)
 
 
 def test_the_cancelled_make_room_and_are_forgotten() -> None:
@@ -97,7 +92,7 @@ def test_what_must_run_again_does_so_in_its_parts_and_first() -> None:
     asyncio.run(run())
 
 
-def test_a_long_request_is_due_piece_by_piece() -> None:
+def test_a_long_request_is_due_piece_by_piece(clock: Clock) -> None:
     long = jobs_of(10, 10, 10)
     queue = queue_of(long, audio_per_second=1000)
     [between] = jobs_of(1)
@@ -108,7 +103,7 @@ def test_a_long_request_is_due_piece_by_piece() -> None:
     assert not queue.waiting
 
 
-def test_a_long_clip_that_is_late_does_not_go_before_those_who_came_meanwhile() -> None:
+def test_a_long_clip_that_is_late_does_not_go_before_those_who_came_meanwhile(clock: Clock) -> None:
     queue = queue_of(audio_per_second=10)
     with queue.admission(jobs_of(3600)) as admission:
         admission.due_at -= 100  # others have kept the engine busy

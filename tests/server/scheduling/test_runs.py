@@ -18,7 +18,7 @@ def test_each_gets_the_outputs_that_it_wants() -> None:
         engine = FakeEngine()
         first, second = jobs_of(1, 2, value=3.0)
         second.outputs = frozenset({"b", "c"})
-        one, other = run_batch(engine, [first, second])
+        one, other = run_batch(engine, [first, second]).values()
         assert isinstance(one, Result)
         assert isinstance(other, Result)
         assert one.row == {"a": np.array([3.0])}
@@ -31,9 +31,22 @@ def test_each_gets_the_outputs_that_it_wants() -> None:
 def test_what_is_not_finite_fails_if_it_is_wanted() -> None:
     async def run() -> None:
         [good], [bad] = jobs_of(1), jobs_of(1, value=np.nan)
-        one, other = run_batch(FakeEngine(), [good, bad])
+        one, other = run_batch(FakeEngine(), [good, bad]).values()
         assert isinstance(one, Result)
         assert isinstance(other, EngineFailedError)
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_is_left_out() -> None:
+    async def run() -> None:
+        engine = FakeEngine()
+        gone, there = jobs_of(1, 2)
+        gone.future.cancel()
+        assert list(run_batch(engine, [gone, there])) == [there]
+        assert engine.calls == [([2 * RATE], ("a",))]
+        assert run_batch(engine, [gone]) == {}
+        assert len(engine.calls) == 1
 
     asyncio.run(run())
 

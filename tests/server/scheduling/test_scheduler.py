@@ -23,17 +23,28 @@ from server.scheduling.faults import SUSPICIOUS
 from server.scheduling.jobs import BatchJob, Result
 from server.scheduling.limits import Limits
 from server.scheduling.scheduler import Scheduler
-from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip, occupied, outcomes, scheduled, values
+from tests.server.scheduling.fakes import (
+    LIMITS,
+    PATIENCE_SECONDS,
+    RATE,
+    Clock,
+    FakeEngine,
+    clip,
+    occupied,
+    outcomes,
+    scheduled,
+    values,
+)
 
 
 def test_an_idle_engine_takes_a_clip_at_once() -> None:
     engine = FakeEngine()
 
     async def test(scheduler: Scheduler) -> None:
-        [result] = await outcomes(scheduler.submit([clip(1, 3.0)], ["a"]))
-        assert isinstance(result, Result)
-        assert values([result]) == [3.0]
-        assert result.queue_seconds < 0.5
+        found = [await outcomes(scheduler.submit([clip(1, 3.0)], ["a"])) for _ in range(20)]
+        assert values(one for [one] in found) == [3.0] * 20
+        # One of them at least, also where the machine is held up.
+        assert min(one.queue_seconds for [one] in found) < 0.005
 
     scheduled(engine, test)
 
@@ -104,8 +115,8 @@ def test_cancelled_clips_make_room_in_the_queue() -> None:
     scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2, live_beams=8))
 
 
-def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back() -> None:
-    engine = FakeEngine(seconds=0.5)
+def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back(clock: Clock) -> None:
+    engine = FakeEngine(seconds=0.5, sleep=clock.sleep)
 
     async def test(scheduler: Scheduler) -> None:
         await outcomes(scheduler.submit([clip(1)], ["a"]))  # measured: 2 s of audio a second
@@ -114,25 +125,32 @@ def test_a_full_queue_refuses_the_whole_request_and_says_when_to_come_back() -> 
         scheduler.submit([clip(5)], ["a"])
         with pytest.raises(QueueFullError, match="5 s of audio wait, 10 s is the limit") as caught:
             scheduler.submit([clip(6)], ["a"])
-        assert caught.value.retry_after in (3, 4)  # 6 s at somewhat less than 2 s a second
+        assert caught.value.retry_after == 3  # 6 s at 2 s a second
         scheduler.submit([clip(5)], ["a"])
 
     scheduled(engine, test, Limits(queue_seconds=10, batch_seconds=10, max_padding=0.2, live_beams=8))
 
 
-def test_others_come_between_the_clips_of_a_long_request_and_none_starves() -> None:
-    engine = FakeEngine(seconds=0.02)
+def test_others_come_between_the_clips_of_a_long_request_and_none_starves(clock: Clock) -> None:
+    engine, others = FakeEngine(seconds=0.02, sleep=clock.sleep), list[BatchJob]()
 
     async def test(scheduler: Scheduler) -> None:
         await outcomes(scheduler.submit([clip(10)], ["a"]))  # measured: 10 s of audio in 20 ms
+        engine.gate.clear()
         long = scheduler.submit([clip(10)] * 20, ["a"])
-        await asyncio.sleep(0.03)
-        await outcomes(scheduler.submit([clip(1)], ["a"]))
-        assert sum(job.future.done() for job in long) <= 6
-        others = scheduler.submit([clip(10, 3)], ["a"])
-        while not long[-1].future.done():  # more than the engine can do
-            others += scheduler.submit([clip(10, 3)], ["a"])
-            await asyncio.sleep(0.01)
+        clock.sleep(0.03)
+        short = scheduler.submit([clip(1)], ["a"])
+        engine.gate.set()
+        await outcomes(short)
+        assert sum(job.future.done() for job in long) <= 3
+        loop = asyncio.get_running_loop()
+
+        def come(clips: Sequence[Clip]) -> None:
+            more = lambda: others.extend(scheduler.submit([clip(10, 3)] * 2, ["a"]))  # noqa: E731
+            loop.call_soon_threadsafe(more)  # more than the engine can do
+
+        engine.fault = come
+        await outcomes(long)
         assert sum(job.future.done() for job in others) >= 5
         for job in others:
             job.future.cancel()
@@ -227,7 +245,7 @@ def test_a_clip_that_fits_alone_is_not_refused_for_its_neighbours_memory() -> No
             if len(together) == 1:
                 raise OutOfMemoryError("the host has no more memory")
         else:
-            gate.wait(10)
+            assert gate.wait(PATIENCE_SECONDS)
 
     engine = FakeEngine(fault=fault)
 
@@ -244,9 +262,12 @@ def test_a_clip_that_fits_alone_is_not_refused_for_its_neighbours_memory() -> No
     scheduled(engine, test, dataclasses.replace(LIMITS, workers=2))
 
 
-def test_a_graph_is_loaded_once_without_the_watchdog_and_is_not_measured() -> None:
-    engine = FakeEngine(load=lambda: time.sleep(0.5))
-    told: list[float] = []
+def test_a_graph_is_loaded_once_without_the_watchdog_and_is_not_measured(clock: Clock) -> None:
+    def load() -> None:
+        clock.sleep(0.5)
+        time.sleep(0.5)
+
+    engine, told = FakeEngine(load=load), list[float]()
 
     async def run() -> None:
         limits = dataclasses.replace(LIMITS, watchdog_seconds=0.3)
@@ -256,7 +277,7 @@ def test_a_graph_is_loaded_once_without_the_watchdog_and_is_not_measured() -> No
         assert engine.loads == [("c",)]
         engine.gate.clear()
         waiting = scheduler.submit([clip(1)], ["c"])
-        scheduler.submit([clip(1)], ["c"], time.perf_counter() + 0.25)  # soon done, as far as was measured
+        scheduler.submit([clip(1)], ["c"], clock() + 0.25)  # soon done, as far as was measured
         engine.gate.set()
         await outcomes(waiting)
         await scheduler.close()
@@ -351,18 +372,18 @@ def test_memory_limits_the_rows_of_a_batch() -> None:
     scheduled(engine, test)
 
 
-def test_what_cannot_be_done_by_its_deadline_is_refused() -> None:
-    engine = FakeEngine(seconds=0.05)
+def test_what_cannot_be_done_by_its_deadline_is_refused(clock: Clock) -> None:
+    engine = FakeEngine(seconds=0.05, sleep=clock.sleep)
 
     async def test(scheduler: Scheduler) -> None:
-        await outcomes(scheduler.submit([clip(1)], ["a"]))  # measured: at most 20 s of audio a second
+        await outcomes(scheduler.submit([clip(1)], ["a"]))  # measured: 20 s of audio a second
         engine.calls.clear()
         await occupied(engine, scheduler)
-        scheduler.check(time.perf_counter() + 10)
+        scheduler.check(clock() + 10)
         with pytest.raises(WaitTooLongError) as caught:
-            scheduler.submit([clip(60)], ["a"], time.perf_counter() + 2)
+            scheduler.submit([clip(60)], ["a"], clock() + 2)
         assert caught.value.retry_after is not None
-        scheduler.submit([clip(10)], ["a"], time.perf_counter() + 60)
+        scheduler.submit([clip(10)], ["a"], clock() + 60)
 
     scheduled(engine, test)
 
