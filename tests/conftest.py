@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from hypothesis import Phase, settings
 if TYPE_CHECKING:
     from engines.engine import Engine
     from tests.zoo import Kind, Specimen
+
+T = TypeVar("T")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
@@ -68,12 +72,18 @@ def models(checkpoints: Path, shared: Path) -> Path:
     """A folder with the engine of each checkpoint; `tiny-ctc` has a truncated graph after layer 1. Do not change it."""
     from export.exporter import export
 
-    def make(folder: Path) -> None:
-        for checkpoint in sorted(checkpoints.iterdir()):
-            layers = (1,) if checkpoint.name == "tiny-ctc" else ()
-            export(str(checkpoint), folder / checkpoint.name, layers=layers, max_seconds=20)
+    def make(checkpoint: Path, folder: Path) -> None:
+        layers = (1,) if checkpoint.name == "tiny-ctc" else ()
+        export(str(checkpoint), folder, layers=layers, max_seconds=20)
 
-    return once(shared / "models", make)
+    for checkpoint in shuffled(sorted(checkpoints.iterdir())):
+        once(shared / "models" / checkpoint.name, partial(make, checkpoint))
+    return shared / "models"
+
+
+def shuffled(things: Sequence[T]) -> Sequence[T]:
+    """Return `things` in the order of this process: so several do not wait for one another, but share the work."""
+    return random.Random(os.environ.get("PYTEST_XDIST_WORKER")).sample(things, len(things))
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,8 @@ class Exported:
     def engine(self, name: str) -> Engine:
         """The engine of a specimen."""
         from engines.engine import Engine
-        from export.exporter import DEFAULT_OUTPUTS, export
+        from export.exporter import export
+        from export.outputs import DEFAULT_OUTPUTS
 
         checkpoint, options = self.checkpoint(name), self.specimens[name].options
         outputs = (*DEFAULT_OUTPUTS, *["attentions"] * options.attentions)
@@ -105,7 +116,7 @@ class Exported:
 
     def models(self) -> Path:
         """The folder of all their engines."""
-        for name in self.specimens:
+        for name in shuffled(list(self.specimens)):
             self.engine(name)
         return self.folder / "models"
 

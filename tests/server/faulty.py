@@ -18,13 +18,14 @@ from engines import runtimes
 from engines.errors import OutOfMemoryError
 from engines.manifest import Graph
 from engines.runtimes import Runtime, RuntimeOptions, Session
+from tests.server.process import GO, HELD
 
 PROGRAM = ("-m", "tests.server.faulty")
 # The first sample of a clip that is to fail, and what the second is multiplied by to get the number of the fault. Both
 # survive a float WAV file at the engine's own sample rate.
 MARK = np.float32(0.7654321)
 SCALE = 64
-FAULTS = ("raise", "nan", "memory", "slow", "hang", "crash")
+FAULTS = ("raise", "nan", "memory", "slow", "hang", "crash", "hold")
 SLOW_SECONDS = 1.0
 FOR_EVER_SECONDS = 3600.0
 
@@ -50,6 +51,8 @@ def run(real: Run, waveform: NDArray[np.float32], lengths: NDArray[np.int64], ou
         os.kill(os.getpid(), signal.SIGSEGV)
     if "hang" in found:
         time.sleep(FOR_EVER_SECONDS)
+    if "hold" in found:
+        hold()
     if "slow" in found:
         time.sleep(SLOW_SECONDS)
     if "raise" in found:
@@ -64,6 +67,15 @@ def run(real: Run, waveform: NDArray[np.float32], lengths: NDArray[np.int64], ou
     return arrays
 
 
+def hold() -> None:
+    """Keep the engine until the test lets it go: see `tests.server.process.Server.held`."""
+    folder = Path(os.environ["SONANT_CACHE"])
+    (folder / HELD).touch()
+    while not (folder / GO).exists():
+        time.sleep(0.005)
+    (folder / HELD).unlink()
+
+
 class FaultyRuntime:
     """Loads what another runtime loads."""
 
@@ -71,6 +83,7 @@ class FaultyRuntime:
         self._real = real
         self.name = real.name
         self.describe = real.describe
+        self.refusal = real.refusal
 
     def load(self, folder: Path, graph: Graph, options: RuntimeOptions) -> Session:
         session: Any = self._real.load(folder, graph, options)

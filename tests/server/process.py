@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import httpx
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-STARTED_WITHIN_SECONDS = 30
+STARTED_WITHIN_SECONDS = 120  # for what takes three on an idle machine
+# Below the ports that the system gives to connections: one of those would be taken again before the server has it.
+PORTS = range(20_000, 32_000)
+PATIENCE_SECONDS = 60
+HELD, GO = "held", "go"  # files that say that an engine is held, and that it may go on
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,6 +39,7 @@ class Server:
     client: httpx.Client
     port: int
     log_file: BinaryIO  # not a pipe: nobody would empty it
+    cache: Path  # its own
 
     @property
     def log(self) -> str:
@@ -48,9 +57,28 @@ class Server:
         assert self.client.get("/health/ready").status_code == 200
         return response.status_code, error["code"], error["param"]
 
+    @contextmanager
+    def held(self, ask: Callable[[], T]) -> Iterator[Future[T]]:
+        """Keep an engine of tests.server.faulty at a clip that holds it, which `ask` sends; then let it go."""
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(ask)
+            try:
+                until((self.cache / HELD).exists)
+                yield answer
+            finally:
+                (self.cache / GO).touch()
+                wait([answer])
+        until(lambda: not (self.cache / HELD).exists())  # the answer may not have waited for the engine
+        (self.cache / GO).unlink()
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric over its labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+
     def connect(self) -> socket.socket:
         """Return a connection for what a well-behaved client does not send."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
 
     def wait_for(self, path: str) -> None:
         """Wait until `path` answers 200."""
@@ -69,6 +97,14 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
         return int(line.split()[1])
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what takes a second on an idle machine."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it never happens"
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -94,12 +130,12 @@ def serving(
     with (
         tempfile.TemporaryFile() as log,
         tempfile.TemporaryDirectory() as cache,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client,
         subprocess.Popen(
             command, env={"SONANT_CACHE": cache} | environment, stdout=log, stderr=subprocess.STDOUT
         ) as process,
     ):
-        server = Server(process, client, port, log)
+        server = Server(process, client, port, log, Path(cache))
         try:
             server.wait_for("/health/ready" if wait else "/health/live")
             yield server
@@ -110,9 +146,11 @@ def serving(
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def noise(seconds: float, rate: int = 16_000, seed: int = 0) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ at closely stand with the module that deals with them; the table names them too.
 import re
 import resource
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.faulty import PROGRAM, SLOW_SECONDS, poisoned
-from tests.server.process import Server, noise, serving, wav
+from tests.server.faulty import PROGRAM, poisoned
+from tests.server.process import Server, noise, serving, until, wav
 
 ROOT = Path(__file__).parents[2]
 NAME = "hubert-intent-english"
@@ -25,8 +24,8 @@ PATH = f"/v1/encode?model={NAME}&pooling=mean"
 CLIP = noise(0.5)
 GOOD = wav(CLIP)
 MANY = 8  # good clips that share a batch with one that is not
-# A slow call keeps the engine busy until all clips of a test wait, so that they run as one batch.
-SLOW = wav(poisoned(CLIP, "slow"))
+# It keeps the engine until all clips of a test wait, so that they run as one batch.
+HOLD = wav(poisoned(CLIP, "hold"))
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +50,13 @@ def post(server: Server, data: bytes, query: str = "") -> tuple[int, Any]:
 
 def post_together(server: Server, *bodies: bytes) -> list[tuple[int, Any]]:
     """Post all of them while the engine is busy."""
-    with ThreadPoolExecutor(len(bodies) + 1) as pool:
-        slow = pool.submit(post, server, SLOW)
-        wait_for_busy(server)
-        answers = list(pool.map(lambda data: post(server, data), bodies))
-        assert slow.result()[0] == 200
-    return answers
-
-
-def metric(server: Server, name: str) -> float:
-    """Return the sum of a metric over its labels."""
-    text = server.client.get("/metrics").text
-    return sum(float(found) for found in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-
-def wait_for_busy(server: Server) -> None:
-    """Wait until the engine has begun with what waits; give the rest of the call's time to who comes now."""
-    time.sleep(SLOW_SECONDS / 5)
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        with server.held(lambda: post(server, HOLD)) as held:
+            answers = [pool.submit(post, server, data) for data in bodies]
+            waiting = len(bodies) * len(CLIP) / 16_000
+            until(lambda: server.metric("sonant_queue_audio_seconds") == pytest.approx(waiting))
+        assert held.result()[0] == 200
+        return [answer.result() for answer in answers]
 
 
 def close_to(vector: list[float]) -> Any:
@@ -85,21 +74,16 @@ def test_an_engine_that_fails_on_one_clip(server: Server, fault: str) -> None:
 
 def test_a_batch_for_which_memory_is_short(server: Server) -> None:
     """The clip succeeds alone, and so do the others in smaller batches."""
-    before = metric(server, "sonant_batch_failures_total")
-    for _ in range(10):  # on a busy machine they may come too late to share a batch
-        answers = post_together(server, *[GOOD] * MANY, wav(poisoned(CLIP, "memory")))
-        assert [status for status, _ in answers] == [200] * (MANY + 1)
-        if metric(server, "sonant_batch_failures_total") > before:
-            return
-    raise AssertionError("they never shared a batch")
+    before = server.metric("sonant_batch_failures_total")
+    answers = post_together(server, *[GOOD] * MANY, wav(poisoned(CLIP, "memory")))
+    assert [status for status, _ in answers] == [200] * (MANY + 1)
+    assert server.metric("sonant_batch_failures_total") > before
 
 
 def test_a_clip_that_is_not_done_in_time(server: Server) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(post, server, SLOW)
-        wait_for_busy(server)
+    with server.held(lambda: post(server, HOLD)) as held:
         assert post(server, GOOD, "&timeout=0.1") in [(504, "deadline_exceeded"), (429, "wait_too_long")]
-        assert slow.result()[0] == 200
+    assert held.result()[0] == 200
 
 
 def test_a_disk_that_is_full_under_load(server: Server) -> None:
@@ -123,21 +107,20 @@ def test_a_disk_that_is_full_under_load(server: Server) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0], ids=["connected", "in the head", "in the body", "waiting"])
 def test_a_client_that_leaves(server: Server, share: float) -> None:
     """What it has sent is dropped; nobody else waits for it."""
-    before = metric(server, "sonant_engine_audio_seconds_total")
+    before = server.metric("sonant_engine_audio_seconds_total")
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode()
     sent = (head + GOOD)[: round(share * len(head + GOOD))]
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(post, server, SLOW)
-        wait_for_busy(server)
+    with server.held(lambda: post(server, HOLD)) as held:
         for _ in range(MANY):
             with server.connect() as connection:
                 connection.sendall(sent)
-                time.sleep(0.01)
-        assert slow.result()[0] == 200
+                if share == 1.0:
+                    until(lambda: server.metric("sonant_requests_in_progress") == 3)
+            until(lambda: server.metric("sonant_requests_in_progress") == 2)  # the one that asks, and what is held
+    assert held.result()[0] == 200
     assert post(server, GOOD)[0] == 200
-    seconds = metric(server, "sonant_engine_audio_seconds_total") - before
-    # The slow one and the last one; of those that left on a busy machine, some may have come too late to be dropped.
-    assert seconds <= (2 + MANY / 2) * len(CLIP) / 16_000
+    seconds = server.metric("sonant_engine_audio_seconds_total") - before
+    assert seconds == pytest.approx(2 * len(CLIP) / 16_000)  # the one that was held and the last one
 
 
 def test_a_client_that_leaves_while_its_answer_is_sent(server: Server) -> None:

@@ -19,7 +19,7 @@ def test_a_stage_is_timed_also_where_it_fails() -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             fail()
-    assert 0.02 <= timings["decode"] < 5
+    assert 0.02 <= timings["decode"] < 60
 
 
 @pytest.mark.parametrize("buckets", [COUNT_BUCKETS, RATIO_BUCKETS, SECONDS_BUCKETS])

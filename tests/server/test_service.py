@@ -199,13 +199,20 @@ def test_clips_of_a_cancelled_request_do_not_run(service: Service, engine: FakeW
 def test_a_request_that_is_cancelled_while_it_decodes_leaves_nothing(
     service: Service, engine: FakeWithManifest
 ) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait_and_open() -> io.BytesIO:
+        begun.set()
+        assert go_on.wait(60)
+        return io.BytesIO(wav(noise(5)))
+
     async def run() -> None:
         target = served(engine)
-        data = wav(noise(5), 44_100)
-        sources = [Source(None, lambda: io.BytesIO(data)) for _ in range(20)]
+        sources = [Source(None, wait_and_open) for _ in range(20)]
         request = asyncio.create_task(service.run(target, MEAN, sources, {}, service.answer()))
-        await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(begun.wait, 60)
         request.cancel()
+        go_on.set()
         await asyncio.wait([request])
         await target.scheduler.close()
 

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from engines.runtimes import RuntimeOptions
 from server.settings import Settings, passed_over
 
 
@@ -69,11 +71,40 @@ def test_proxies_are_addresses(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("port", 70000), ("max_padding", 1.0), ("queue_seconds", 0), ("defaults", {"sing": "tiny"})]
+    ("name", "value"),
+    [
+        ("max_error", 0),
+        ("precision", "fp8"),
+        ("model_errors", {"a": 2}),
+        ("port", 70000),
+        ("max_padding", 1.0),
+        ("queue_seconds", 0),
+        ("defaults", {"sing": "tiny"}),
+    ],
 )
 def test_impossible_values_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings.model_validate({name: value})
+
+
+def test_how_the_engine_of_a_model_is_run() -> None:
+    assert Settings().options("any") == RuntimeOptions()
+    settings = Settings(
+        device="cuda",
+        threads=2,
+        batch_bytes=3,
+        precision="fp16",
+        max_error=0.1,
+        model_errors={"one": 0.2},
+        runtime="tensorrt",
+        device_ids=(1, 2),
+        device_bytes=4,
+        conv_search="default",
+        cuda_graphs=True,
+    )
+    expected = RuntimeOptions("cuda", 2, 3, "tensorrt", "fp16", 0.1, 1, 4, (1, 2), "default", cuda_graphs=True)
+    assert settings.options("any") == expected
+    assert settings.options("one") == replace(expected, max_error=0.2)
 
 
 def test_a_body_must_fit_into_what_all_may_hold() -> None:

@@ -129,6 +129,7 @@ def test_a_clip_is_that_of_the_threads(decoders: ProcessDecoders) -> None:
 
 
 def test_a_long_clip_lives_and_dies_with_its_array(decoders: ProcessDecoders) -> None:
+    assert len(decoded(decoders, wav(noise(1)))) == RATE  # its process has been started
     before = len(entries("/proc/self/fd"))
     clips = [decoded(decoders, wav(noise(140, seed=seed))) for seed in range(3)]
     for seed, clip in enumerate(clips):
@@ -246,10 +247,11 @@ def test_a_process_that_died_without_a_file_harms_none(decoders: ProcessDecoders
         assert only_child() != child
 
 
-def test_a_process_that_does_not_take_a_file_is_replaced() -> None:
-    with running(seconds=0.5) as decoders:
+def test_a_process_that_does_not_take_a_file_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as decoders:
         child = only_child()
         assert len(decoded(decoders, wav(noise(1)))) == RATE
+        monkeypatch.setattr(parent, "TAKE_SECONDS", 0.5)
         os.kill(child, signal.SIGSTOP)
         assert len(decoded(decoders, wav(noise(1)))) == RATE
         assert only_child() != child
@@ -274,9 +276,9 @@ def test_processes_that_die_before_they_take_a_file_are_replaced(
 
 def test_a_process_that_never_gets_ready_does_not_hold_a_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "CHILD", "tests.server.audio.sleeper")
-    monkeypatch.setattr(parent, "START_SECONDS", 0.5)
-    with running(seconds=0.5) as decoders:
+    with running() as decoders:
         child = only_child()
+        decoders._decoders[0]._start_seconds = 1.0
         with pytest.raises(DecoderUnavailableError):
             decoded(decoders, wav(noise(1)))
         assert only_child() != child
@@ -314,7 +316,7 @@ def test_a_file_that_takes_too_long_is_ended() -> None:
 
 def test_nothing_is_left_of_processes_that_crash(decoders: ProcessDecoders) -> None:
     def things() -> tuple[int, int]:
-        only_child()
+        assert len(decoded(decoders, wav(noise(1)))) == RATE  # the process has been started
         return len(entries("/proc/self/fd")), len(entries("/dev/shm"))  # noqa: S108
 
     before = things()
@@ -451,7 +453,7 @@ def crash_those_with_files(server: Server, answer: Future[httpx.Response]) -> No
 
 
 def test_a_crash_in_the_real_server_is_one_400(server: Server) -> None:
-    long = wav(noise(400, 8_000), 8_000)  # it takes a while
+    long = wav(np.zeros(3600 * 8_000, np.float32), 8_000, "FLAC", "PCM_16")  # it takes a while
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(
             server.client.post, "/v1/classify?windows=auto", files=[("file", ("a.wav", long))], timeout=SOON

