@@ -4,7 +4,31 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Attend(nn.Module):
+    """softmax(query key^T + bias) value of each head."""
+
+    def __init__(self, heads: int, shown: bool = False) -> None:
+        super().__init__()
+        self.heads, self.shown = heads, shown
+        # Whether the graph has standard operators only, which GPUs fuse; ONNX Runtime's CPU has a kernel of its own.
+        self.standard = False
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Map query and key [batch, frames, heads, size] and value [batch, frames, heads x size] to value's shape.
+
+        `bias` [batch, frames, 1] is added to the scores of each key. The probabilities beside it, if they are `shown`,
+        are [batch, heads, frames, frames], a query's over all keys.
+        """
+        if self.shown:
+            return attend_openly(query, key, value, bias)
+        if self.standard:
+            return attend_openly(query, key, value, bias)[0], None
+        if bias is not None:
+            query, key = with_bias(query, key, bias)
+        return attend(query.flatten(2), key.flatten(2), value, self.heads), None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -22,11 +46,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).flatten(2)
 
 
-def attend_openly(query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """Return what `attend` does, and the probabilities [batch, heads, frames, frames] of each query over all keys."""
-    query, key, value = (split_heads(x, heads) for x in (query, key, value))
-    probabilities = torch.softmax(query @ key.transpose(2, 3), -1)
-    return (probabilities @ value).transpose(1, 2).flatten(2), probabilities
+def attend_openly(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return what `Attend` does, with the probabilities, in operators that every runtime has.
+
+    Of half precision, the products are in it and the softmax is in fp32, in the order that runtimes for GPUs fuse.
+    """
+    scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1)
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype).transpose(1, 2)[:, None]
+    probabilities = torch.softmax(scores.float(), -1)
+    context = probabilities.to(value.dtype) @ split_heads(value, query.shape[2])
+    return context.transpose(1, 2).flatten(2), probabilities
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

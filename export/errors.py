@@ -3,6 +3,7 @@
 ExportError (RuntimeError)
 |- CheckpointError (also ValueError)     the checkpoint cannot be found, read, or lacks a file that serving needs
 |- UnsupportedError (also ValueError)   a family, class or option that Sonant does not export; the message names it
+|- BuildError                           a plan could not be built, or does not prove itself
 |- AuditError                           the traced graph has an operator or a fixed size that it must not have
 `- ParityError                          the graph does not compute what transformers computes
 """
@@ -18,6 +19,10 @@ class CheckpointError(ExportError, ValueError):
 
 class UnsupportedError(ExportError, ValueError):
     """Sonant does not export this."""
+
+
+class BuildError(ExportError):
+    """A TensorRT plan was not built; the engine is as it was."""
 
 
 class AuditError(ExportError):

@@ -14,25 +14,24 @@ from importlib.metadata import version
 from pathlib import Path
 
 from safetensors import SafetensorError
-from torch import Tensor, nn
 
+from engines.batch import Clip
 from engines.digest import sha256
 from engines.engine import Engine
 from engines.errors import EngineError
-from engines.generation import FRAMES
-from engines.manifest import MANIFEST_NAME, Checkpoint, Manifest, Task
+from engines.manifest import MANIFEST_NAME, Checkpoint, Manifest, Precision, RuntimeName
 from engines.verify import Check
 from export import checkpoint as checkpoints
-from export import families, golden, graphs, parity
+from export import families, golden, graphs, parity, precision
 from export.errors import ExportError, UnsupportedError
 from export.exportable import Exportable, Options
 from export.graphs import Progress
+from export.outputs import DEFAULT_OUTPUTS, build
+from export.precision.audio import read_audio
+from export.precision.form import Source
 
 PARTIAL = ".partial-"  # begins the name of a folder that is being written; `engines.repository` does not look at it
-# What an engine can compute, where the checkpoint has it. Attention probabilities grow with the square of the length
-# and take a slower path than the fused one, so they are there only for those who ask.
-OUTPUTS = ("embeddings", "pooled", "logits", "hidden_states", "attentions")
-DEFAULT_OUTPUTS = OUTPUTS[:-1]
+CALIBRATED: set[Precision] = {"fp16", "int8"}  # what values of audio are of use for
 
 
 def export(
@@ -46,14 +45,20 @@ def export(
     outputs: Sequence[str] = DEFAULT_OUTPUTS,
     layers: Sequence[int] = (),
     max_seconds: float = 60.0,
+    precisions: Sequence[Precision] = ("fp32",),
+    runtimes: Sequence[RuntimeName] = ("onnxruntime",),
+    calibrate: Path | None = None,
     force: bool = False,
     progress: Progress = lambda step: None,
 ) -> Engine:
     """Export the checkpoint `source`, a folder or a hub id, into the folder `output` (default models/NAME).
 
-    `outputs` names what to keep of `OUTPUTS`; a task whose output is left out is not served. `layers` asks for graphs
-    that stop after so many encoder layers. `variant` is a named departure from what transformers computes. `head` is a
-    classifier over the pooled embeddings, in a file as `export.head` describes it.
+    `outputs` names what to keep of `export.outputs.OUTPUTS`; a task whose output is left out is not served. `layers`
+    asks for graphs that stop after so many encoder layers. `variant` is a named departure from what transformers
+    computes. `head` is a classifier over the pooled embeddings, in a file as `export.head` describes it.
+
+    Beside ONNX Runtime's fp32 graphs, those are written that there are of `precisions` for `runtimes`. `calibrate` is a
+    folder of audio, on which the ranges of the encoder's values are measured for the lower ones.
 
     The folder appears under its name when all of it is written and verified, so that a killed export leaves nothing
     that loads; an existing one is kept unless `force`. With `force`, a kill between the two renames at the very end
@@ -63,12 +68,15 @@ def export(
     """
     if not 0 < max_seconds < math.inf:
         raise ExportError(f"--max-seconds {max_seconds}: it must be a number of seconds above 0")
+    keys = precision.choose(precisions, runtimes)
+    if calibrate is not None and not CALIBRATED & set(precisions):
+        raise UnsupportedError(f"--calibrate is for {' and '.join(sorted(CALIBRATED))}; add one to --precision")
     progress("Reading the checkpoint")
     checkpoint = checkpoints.resolve(source, revision, target_lang)
     output = output or Path("models") / checkpoint.name
     with _writing(output):
         _check_replaceable(output, force)
-    exportable = _build(checkpoint, Options("attentions" in outputs, variant, head), outputs)
+    exportable = build(checkpoint, Options("attentions" in outputs, variant, head), outputs)
     layers = sorted(set(layers))
     for layer in layers:
         if not 0 <= layer < exportable.num_layers:
@@ -81,11 +89,12 @@ def export(
     if max_samples < exportable.min_samples:
         shortest = exportable.min_samples / exportable.sample_rate
         raise ExportError(f"--max-seconds {max_seconds}: the shortest clip that the encoder takes has {shortest} s")
+    audio = () if calibrate is None else read_audio(calibrate, exportable)
     with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{output.name}-", dir=output.parent))
         try:
-            checks = _write(partial, checkpoint, exportable, variant, layers, max_samples, progress)
+            checks = _write(partial, checkpoint, exportable, variant, layers, max_samples, keys, audio, progress)
             engine = Engine(partial)
             _make_readable(partial)
             _replace(partial, output, force)
@@ -94,52 +103,6 @@ def export(
             raise
     engine.folder, engine.name, engine.checks = output, output.name, checks
     return engine
-
-
-def _build(checkpoint: checkpoints.Checkpoint, options: Options, wanted: Sequence[str]) -> Exportable:
-    """Make the exportable, with those of its outputs that are `wanted` and the tasks that these allow."""
-    if unknown := sorted(set(wanted) - set(OUTPUTS)):
-        raise UnsupportedError(f"--outputs {unknown[0]}: it can be of {', '.join(OUTPUTS)}")
-    exportable = families.build(checkpoint, options)
-    kept = [index for index, spec in enumerate(exportable.outputs) if spec.name.partition(".")[0] in wanted]
-    tasks = tuple(task for task in exportable.tasks if _needed(task, exportable) in {None, *wanted})
-    if not tasks:
-        raise UnsupportedError(f"--outputs {','.join(wanted)}: none of them serves a task of this checkpoint")
-    outputs = tuple(exportable.outputs[index] for index in kept)
-    if all(spec.name.startswith("attentions.") for spec in outputs):  # which the golden clips do not hold
-        raise UnsupportedError(
-            f"--outputs {','.join(wanted)}: {checkpoint.source} has none of them by which an engine could be proved"
-        )
-    timed = {spec.lengths for spec in outputs} | ({FRAMES} if exportable.decoder else set())
-    lengths = tuple(name for name in exportable.lengths if name in timed)
-    first = len(exportable.outputs)
-    kept += [first + index for index, name in enumerate(exportable.lengths) if name in timed]
-    if exportable.decoder:
-        first += len(exportable.lengths)
-        kept += range(first, first + len(exportable.decoder.generation.cross))
-    return replace(
-        exportable, module=_Chosen(exportable.module, kept).eval(), outputs=outputs, lengths=lengths, tasks=tasks
-    )
-
-
-def _needed(task: Task, exportable: Exportable) -> str | None:
-    """Return the output that `task` is computed from; None where it has graphs of its own."""
-    if task == "encode":
-        return "embeddings"
-    return None if task == "transcribe" and exportable.decoder else "logits"
-
-
-class _Chosen(nn.Module):
-    """The outputs of a module at the places `kept`."""
-
-    def __init__(self, module: nn.Module, kept: Sequence[int]) -> None:
-        super().__init__()
-        self.module, self.kept = module, tuple(kept)
-
-    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """Map waveform [batch, samples] and lengths [batch] to the chosen arrays."""
-        arrays = self.module(waveform, lengths)
-        return tuple(arrays[index] for index in self.kept)
 
 
 @contextmanager
@@ -173,6 +136,8 @@ def _write(
     variant: str | None,
     layers: Sequence[int],
     max_samples: int,
+    keys: Sequence[precision.Key],
+    audio: Sequence[Clip],
     progress: Progress,
 ) -> dict[str, list[Check]]:
     """Write the engine into `folder`, engine.json last; return what the replay of each graph measured."""
@@ -180,9 +145,12 @@ def _write(
     progress("Computing the golden clips with transformers")
     kept = golden.kept_outputs(exportable, layers)
     clips = golden.make_clips(exportable, kept)
+    exportable = replace(exportable, reference=parity.Remembered(exportable.reference, clips))
     spec = golden.describe(exportable, len(clips), kept)
     golden.write(folder / spec.file, clips, golden.reference_of(exportable, spec), spec.kept)
-    written = graphs.write(folder, exportable, layers, progress)
+    exact = graphs.write(folder, exportable, layers, progress)
+    source = Source(folder, exportable, tuple(layers), tuple(exact), tuple(clips), tuple(audio), progress)
+    forms = precision.write(source, keys)
     if decoder:
         (folder / decoder.generation.tokenizer).write_bytes(decoder.tokenizer)
     manifest = Manifest(
@@ -208,7 +176,7 @@ def _write(
         generation=decoder.generation if decoder else None,
         variant=variant,
         variant_difference=parity.variant_difference(exportable, clips),
-        graphs=tuple(written),
+        graphs=tuple(graph for form in forms for graph in form.graphs),
         golden=spec.model_copy(update={"sha256": sha256(folder / spec.file)}),
         created={name: version(name) for name in ("sonant", "torch", "transformers", "onnx-ir")}
         | {"python": platform.python_version()},
@@ -216,10 +184,13 @@ def _write(
         head=exportable.head,
     )
     progress("Comparing the graphs with transformers")
-    checks = {graph.name: graphs.check(folder, manifest, graph, exportable, clips) for graph in written}
-    proven = [graph.model_copy(update={"errors": {c.output: c.error for c in checks[graph.name]}}) for graph in written]
-    manifest.model_copy(update={"graphs": tuple(proven)}).write(folder)
-    return checks
+    measured = []
+    for form in forms:
+        for graph in form.graphs:
+            found = [graphs.measure(folder, manifest, graph, exportable, clips, load) for load in form.loads]
+            measured.append(found[0])
+    manifest.model_copy(update={"graphs": tuple(graph for graph, _ in measured)}).write(folder)
+    return {graph.name: checks for graph, checks in measured}
 
 
 def _make_readable(folder: Path) -> None:

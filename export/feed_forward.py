@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,11 @@ class FeedForward(nn.Module):
             nn.Linear(width, hidden_size, bias and index == 0) for index, width in enumerate(widths)
         )
 
+    def merge(self) -> None:
+        """Put the pieces together again: a GPU multiplies the whole at once, and rounds one sum."""
+        self.intermediate_dense = nn.ModuleList([_joined(self.intermediate_dense, 0)])
+        self.output_dense = nn.ModuleList([_joined(self.output_dense, 1)])
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, frames, hidden] to the same shape."""
         parts = [
@@ -35,6 +41,17 @@ class FeedForward(nn.Module):
             for inner, outer in zip(self.intermediate_dense, self.output_dense, strict=True)
         ]
         return functools.reduce(torch.add, parts)  # type: ignore[no-any-return]
+
+
+def _joined(layers: Iterable[Any], axis: int) -> nn.Linear:
+    """Return one layer with the outputs of all `layers` side by side (`axis` 0), or with the sum of them (1)."""
+    weight = torch.cat([layer.weight.detach() for layer in layers], axis)
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+    joined = nn.Linear(weight.shape[1], weight.shape[0], bool(biases), device="meta")
+    joined.weight = nn.Parameter(weight)
+    if biases:
+        joined.bias = nn.Parameter(torch.cat(biases))
+    return joined
 
 
 def pieces(features: Tensor, axis: int = 0) -> tuple[Tensor, ...]:

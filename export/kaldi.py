@@ -47,17 +47,17 @@ class Filterbank(nn.Module):
         hops = (waveform.shape[1] + HOP - 1) // HOP
         frames = conv_length(lengths, WINDOW, HOP)
         x = torch.where(valid(waveform.shape[1], lengths), waveform, torch.zeros((), dtype=waveform.dtype))
-        x = emphasized(windows(x, hops)) @ self.basis
+        x = emphasized(windows(x, hops, self.basis.dtype)) @ self.basis
         x = x.to(self.mel.dtype)
         power = x[..., :BINS] * x[..., :BINS] + x[..., BINS:] * x[..., BINS:]
         energies = torch.log(torch.clamp(power @ self.mel, min=FLOOR))
         return torch.where(valid(hops, frames)[:, :, None], energies, torch.zeros((), dtype=energies.dtype)), frames
 
 
-def windows(x: Tensor, hops: int) -> Tensor:
-    """Return the window at each hop of x [batch, samples], zeros behind its end: [batch, hops, WINDOW], in fp64."""
+def windows(x: Tensor, hops: int, dtype: torch.dtype) -> Tensor:
+    """Return the window at each hop of x [batch, samples], zeros behind its end: [batch, hops, WINDOW]."""
     further = (WINDOW - 1) // HOP  # hops that a window reaches into, beyond its own
-    blocks = F.pad(x, (0, (hops + further) * HOP - x.shape[1])).double().view(x.shape[0], hops + further, HOP)
+    blocks = F.pad(x, (0, (hops + further) * HOP - x.shape[1])).to(dtype).view(x.shape[0], hops + further, HOP)
     return torch.cat([blocks[:, first : first + hops] for first in range(further + 1)], -1)[..., :WINDOW]
 
 

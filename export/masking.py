@@ -41,6 +41,10 @@ def pad_to_block(x: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, length: Tensor) -> Tensor:
-    """Return the mean of x [batch, frames, hidden] over the first `length` frames of each row: [batch, hidden]."""
+    """Return the mean of x [batch, frames, hidden] over the first `length` frames of each row: [batch, hidden].
+
+    In fp32: a sum over a minute of frames, and their number, are beyond half precision.
+    """
+    x = x.float()
     mask = valid(x.shape[1], length)[:, :, None].to(x.dtype)
     return (x * mask).sum(1) / count(length, x.dtype)[:, None]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from engines import generation
 from engines.batch import Row
-from engines.manifest import LOGITS
+from engines.manifest import LOGITS, Precision
 from engines.runtimes import Session, resident
-from engines.verify import error
+from engines.verify import SILENCE, error
 from export.errors import ParityError
 from export.exportable import Decoder, Exportable, Reference
 
@@ -26,6 +27,23 @@ GAP_FACTOR = 3.0
 # Never beyond this, lest a reference that is wrong in fp64 lets anything pass: the largest that the hard signals of the
 # tests ask for is 3.1e-3, for a full-scale tone before a filterbank whose DFT transformers computes in fp32.
 CEILING = 4e-3
+
+
+class Limit(NamedTuple):
+    """How far an output may be from transformers on a golden clip."""
+
+    error: float
+    cosine: float  # at least so much
+
+
+# Of the precisions that round on purpose. fp16: some five of its own roundings, 2**-10, at the largest value; bf16: as
+# much again, with its 2**-7, and room for deep encoders, whose roundings add up; int8: what `engines.verify` serves,
+# near enough for similarities between embeddings.
+LIMITS: dict[Precision, Limit] = {
+    "fp16": Limit(5e-3, 0.9999),
+    "bf16": Limit(5e-2, 0.995),
+    "int8": Limit(2e-1, 0.999),
+}
 PARITY_TOKENS = 12  # of the text that a decoder is given at export
 
 
@@ -66,18 +84,83 @@ def finite(
     return truth
 
 
-def check(rows: Sequence[Row], reference: Reference, clips: Sequence[NDArray[np.float32]]) -> None:
-    """Raise ParityError where a row differs from the reference on its clip by more than its bound."""
+class Remembered:
+    """A reference that computes each of `clips` once in fp32, however many graphs are compared with it."""
+
+    def __init__(self, reference: Reference, clips: Sequence[NDArray[np.float32]]) -> None:
+        self._reference, self._clips = reference, list(clips)
+        self._truths: dict[int, dict[str, NDArray[np.floating]]] = {}
+
+    def __call__(
+        self, clip: NDArray[np.float32], dtype: torch.dtype = torch.float32
+    ) -> dict[str, NDArray[np.floating]]:
+        """Return what the reference does."""
+        place = next((place for place, each in enumerate(self._clips) if each is clip), None)
+        if place is None or dtype != torch.float32:
+            return self._reference(clip, dtype)
+        if place not in self._truths:
+            self._truths[place] = self._reference(clip)
+        return self._truths[place]
+
+
+def check(
+    rows: Sequence[Row], reference: Reference, clips: Sequence[NDArray[np.float32]], precision: Precision = "fp32"
+) -> dict[str, float]:
+    """Return the least cosine of each output between a row and the reference on its clip.
+
+    Raises ParityError where they differ by more than the bounds of `precision`.
+    """
+    cosines: dict[str, float] = {}
     for row, clip in zip(rows, clips, strict=True):
-        name, found, bound = worst_excess(row, reference, clip)
-        if found > bound:
+        truth = finite(reference, clip)
+        if precision in LIMITS:
+            _check_limit(row, truth, precision, clip)
+        else:
+            name, found, bound = worst_excess(row, reference, clip, truth)
+            if found > bound:
+                raise ParityError(_differs(name, found, bound, clip))
+        for name, array in row.items():
+            cosines[name] = min(cosines.get(name, 1.0), cosine(array, truth[name]))
+    return cosines
+
+
+def _check_limit(
+    row: Row, truth: Mapping[str, NDArray[np.floating]], precision: Precision, clip: NDArray[np.float32]
+) -> None:
+    """Raise ParityError where an output of `row` is beyond the limit of `precision`."""
+    limit, remedy = LIMITS[precision], f"; leave {precision} out of --precision"
+    for name, array in row.items():
+        found, near = error(array, truth[name]), cosine(array, truth[name])
+        if not found <= limit.error:
+            raise ParityError(f"{precision}: {_differs(name, found, limit.error, clip)}{remedy}")
+        if not near >= limit.cosine:
             raise ParityError(
-                f"{name} differs from transformers by {found:.1e} (bound {bound:.1e}) on a clip of {len(clip)} samples"
+                f"{precision}: {name} has a cosine of {near:.6f} to that of transformers (at least {limit.cosine}) on "
+                f"a clip of {len(clip)} samples{remedy}"
             )
 
 
-def check_text(session: Session, start: Session | None, decoder: Decoder, clips: Sequence[NDArray[np.float32]]) -> None:
-    """Raise ParityError where a graph of a decoder differs from the reference by more than its bound.
+def _differs(name: str, found: float, bound: float, clip: NDArray[np.float32]) -> str:
+    return f"{name} differs from transformers by {found:.1e} (bound {bound:.1e}) on a clip of {len(clip)} samples"
+
+
+def cosine(result: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
+    """Return the cosine between all values of two arrays of one shape; 1 where the reference is as good as zero."""
+    if float(np.abs(reference).max(initial=0.0)) < SILENCE:  # there is no direction, and `error` is absolute
+        return 1.0
+    a, b = (array.astype(np.float64).ravel() for array in (result, reference))
+    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / sizes if sizes else 0.0
+
+
+def check_text(
+    session: Session,
+    start: Session | None,
+    decoder: Decoder,
+    clips: Sequence[NDArray[np.float32]],
+    precision: Precision = "fp32",
+) -> dict[str, float]:
+    """Do what `check` does for a graph of a decoder.
 
     `session` is that of a step graph, led through a text of random tokens over what `start` computes; without `start`,
     that of the start graph itself.
@@ -95,7 +178,7 @@ def check_text(session: Session, start: Session | None, decoder: Decoder, clips:
     def reference(clip: NDArray[np.float32], dtype: torch.dtype = torch.float32) -> dict[str, NDArray[np.floating]]:
         return decoder.reference(clip, text, dtype)
 
-    check(rows, reference, clips)
+    return check(rows, reference, clips, precision)
 
 
 def variant_difference(exportable: Exportable, clips: Sequence[NDArray[np.float32]]) -> dict[str, float]:

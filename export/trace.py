@@ -14,18 +14,21 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import nn
 
 from engines.generation import FRAMES, PARENTS
-from engines.manifest import LOGITS, TOKENS, Generation, Output
+from engines.manifest import LOGITS, TOKENS, Generation, Output, Precision
 from export.errors import AuditError
+from export.tensorrt.adapt import adapt
+from export.tensorrt.operators import unsupported
 
-OPSET = 20  # the first with Gelu, which below it is written as Erf and not fused
 CLIPS = (Output(name="waveform", shape=("batch", "samples")), Output(name="lengths", shape=("batch",)))
+# By precision: Gelu came with 20 (below it is written as Erf and not fused), convolutions in bf16 with 22.
+OPSETS: dict[Precision, int] = {"fp32": 20, "fp16": 20, "bf16": 22}
 # Initialisers from this size on go into the weight file that the graphs of one precision share.
 EXTERNAL_BYTES = 1024
 # Control flow would bake one branch or stop a runtime from planning; the others have no place in a TensorRT engine.
 FORBIDDEN = frozenset({"If", "Loop", "Scan", "NonZero", "STFT", "DFT", "MelWeightMatrix", "Unique", "SequenceAt"})
 
 
-def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int) -> ir.Model:
+def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int, precision: Precision = "fp32") -> ir.Model:
     """Trace `module`: waveform [batch, samples], lengths [batch] -> `outputs`, in this order.
 
     Raises AuditError where the graph would not serve every batch size and length.
@@ -34,10 +37,10 @@ def trace(module: nn.Module, outputs: Sequence[Output], min_samples: int) -> ir.
     # Long, though nothing is computed: an axis (of blocks of frames, say) that has size 1 here would keep it for good.
     samples = 3 * min_samples + 1_000_117
     example = (torch.zeros(2, samples), torch.tensor([samples, samples - min_samples // 2 - 91]))
-    return _trace(module, example, CLIPS, outputs)
+    return _trace(module, example, CLIPS, outputs, precision)
 
 
-def trace_step(module: nn.Module, generation: Generation) -> ir.Model:
+def trace_step(module: nn.Module, generation: Generation, precision: Precision = "fp32") -> ir.Model:
     """Trace one step of a decoder, from tokens, parents, frames, past and cross attention to logits and a new past.
 
     Raises AuditError where the graph would not serve every number of clips, beams, steps and frames.
@@ -60,7 +63,7 @@ def trace_step(module: nn.Module, generation: Generation) -> ir.Model:
         *(Output(name=name, shape=state) for name in generation.present),
     )
     example = (tokens, parents, torch.tensor([frames, frames - 4]), [*past, *cross])
-    return _trace(module, example, inputs, outputs)
+    return _trace(module, example, inputs, outputs, precision)
 
 
 def cross_outputs(generation: Generation, frames: int | None = None) -> tuple[Output, ...]:
@@ -70,7 +73,11 @@ def cross_outputs(generation: Generation, frames: int | None = None) -> tuple[Ou
 
 
 def _trace(
-    module: nn.Module, example: tuple[Any, ...], inputs: Sequence[Output], outputs: Sequence[Output]
+    module: nn.Module,
+    example: tuple[Any, ...],
+    inputs: Sequence[Output],
+    outputs: Sequence[Output],
+    precision: Precision,
 ) -> ir.Model:
     """Trace `module` on `example`, whose tensors `inputs` describe in their order."""
     axes = iter(
@@ -89,15 +96,25 @@ def _trace(
             dynamic_shapes=dynamic,
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
-            opset_version=OPSET,
+            opset_version=OPSETS[precision],
             verbose=False,
         )
     if program is None:
         raise AuditError("torch.onnx.export returned no program")
     model: ir.Model = program.model
+    if precision != "fp32":
+        adapt(model)
     _strip(model)
     audit(model, outputs, inputs)
+    if precision != "fp32":
+        audit_standard(model)
     return model
+
+
+def audit_standard(model: ir.Model) -> None:
+    """Raise AuditError where TensorRT's parser does not take the graph: operators of ONNX Runtime's own, fp64, ..."""
+    if problems := unsupported(model):
+        raise AuditError(f"TensorRT would not take the graph: {'; '.join(problems)}")
 
 
 def audit(model: ir.Model, outputs: Sequence[Output], inputs: Sequence[Output] = CLIPS) -> None:

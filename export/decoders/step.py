@@ -35,7 +35,7 @@ class SelfAttention(Projections):
         """Map x [clips, beams, hidden] and `past` [rows, heads, steps, size] to the same shape and the new past."""
         rows = x.flatten(0, 1)
         present = tuple(
-            torch.cat((states.index_select(0, parents), split(project(rows[:, None]), self.heads)), 2)
+            torch.cat((states.index_select(0, parents), split(project(rows[:, None]), self.heads).to(states.dtype)), 2)
             for project, states in zip((self.key, self.value), past, strict=True)
         )
         context = attend(split(self.query(rows[:, None]), self.heads) * self.scale, *present)
@@ -179,7 +179,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 
     All are [rows, heads, positions, size]; `bias` has one row of scores for all queries.
     """
-    scores = query @ key.transpose(2, 3)
+    scores = query.to(key.dtype) @ key.transpose(2, 3)
     weights = torch.softmax(scores if bias is None else scores + bias, -1)
     return (weights @ value).transpose(1, 2).flatten(2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from export.attention import attend, with_bias
+from export.attention import Attend
 from export.feed_forward import FeedForward
 from export.spectrogram.config import SpectrogramConfig
 
@@ -62,7 +62,7 @@ class Attention(nn.Module):
         width, inner = config.hidden_size, config.num_heads * config.head_size
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, inner, config.qkv_bias) for _ in range(3))
         self.o_proj = nn.Linear(inner, width)
-        self.shown = config.attentions
+        self.attend = Attend(config.num_heads, config.attentions)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Map x [batch, tokens, hidden], with `bias` [batch, tokens], if any, added to the scores of each key.
@@ -70,16 +70,9 @@ class Attention(nn.Module):
         The probabilities beside it are [batch, heads, tokens, tokens], a query's over all keys; None if not asked for.
         """
         shape = (*x.shape[:2], self.heads, self.head_size)
-        query = (self.q_proj(x) * self.head_size**-0.5).view(shape)
-        key, value = self.k_proj(x).view(shape), self.v_proj(x)
-        if self.shown:
-            scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1)
-            probabilities = torch.softmax(scores if bias is None else scores + bias[:, None, None], -1)
-            context = (probabilities @ value.view(shape).transpose(1, 2)).transpose(1, 2).flatten(2)
-            return self.o_proj(context), probabilities
-        if bias is not None:
-            query, key = with_bias(query, key, bias[:, :, None])
-        return self.o_proj(attend(query.flatten(2), key.flatten(2), value, self.heads)), None
+        query, key = (self.q_proj(x) * self.head_size**-0.5).view(shape), self.k_proj(x).view(shape)
+        context, probabilities = self.attend(query, key, self.v_proj(x), None if bias is None else bias[:, :, None])
+        return self.o_proj(context), probabilities
 
 
 class Layer(nn.Module):

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from export.attention import attend, attend_openly, with_bias
+from export.attention import Attend
 from export.feed_forward import FeedForward
 from export.masking import MASKED, valid
 from export.speech.config import SpeechEncoderConfig
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         width = config.hidden_size
         self.heads, self.head_size = config.num_heads, width // config.num_heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
-        self.open = config.attentions
+        self.attend = Attend(config.num_heads, config.attentions)
 
     def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map x [batch, frames, hidden], with `bias` [batch, frames, 1] added to the scores of each key.
@@ -59,9 +59,8 @@ class Attention(nn.Module):
         The probabilities beside it are [batch, heads, frames, frames], a query's over all keys; None if not asked for.
         """
         shape = (*x.shape[:2], self.heads, self.head_size)
-        query, key = with_bias(self.q_proj(x).view(shape) * self.head_size**-0.5, self.k_proj(x).view(shape), bias)
-        parts = (query.flatten(2), key.flatten(2), self.v_proj(x))
-        context, probabilities = attend_openly(*parts, self.heads) if self.open else (attend(*parts, self.heads), None)
+        query, key = self.q_proj(x).view(shape) * self.head_size**-0.5, self.k_proj(x).view(shape)
+        context, probabilities = self.attend(query, key, self.v_proj(x), bias)
         return self.out_proj(context), probabilities
 
 

@@ -64,11 +64,13 @@ class LocalAttention(nn.Module):
         """Map x [batch, frames, hidden], with `Chunks.visible` as `keys`, to the same shape."""
         query, key, value = (split_heads(layer(x), self.heads) for layer in (self.q_proj, self.k_proj, self.v_proj))
         query, key, value = self.chunks.queries(query * self.scale), self.chunks.keys(key), self.chunks.keys(value)
-        scores = query @ key.transpose(3, 4) + self._positional(query)
+        scores = (query @ key.transpose(3, 4)).float() + self._positional(query).float()
         scores = torch.tanh(scores / self.cap) * self.cap
         # Below any score, as these reach down to the cap.
         scores = torch.where(keys, scores, MASKED - self.cap)
-        context = (torch.softmax(scores, -1) @ value).flatten(2, 3)  # [batch, heads, frames and more, head size]
+        context = (torch.softmax(scores, -1).to(value.dtype) @ value).flatten(
+            2, 3
+        )  # [batch, heads, frames and more, head size]
         return first_frames(context.transpose(1, 2).flatten(2), x.shape[1])
 
     def _positional(self, query: Tensor) -> Tensor:

@@ -33,6 +33,23 @@ def add(commands: Commands) -> None:
         "--layers", type=_layers, default=(), metavar="N,N", help="also graphs that stop after N layers"
     )
     parser.add_argument("--max-seconds", type=seconds, default=60.0, help="longest clip that it takes (default: 60)")
+    parser.add_argument(
+        "--precision",
+        type=_names,
+        default=("fp32",),
+        metavar="NAME,NAME",
+        help="of fp32, fp16, bf16, int8 (default: fp32, which is always there)",
+    )
+    parser.add_argument(
+        "--runtimes",
+        type=_names,
+        default=("onnxruntime",),
+        metavar="NAME,NAME",
+        help="what the graphs are for, of onnxruntime, openvino (default: onnxruntime)",
+    )
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FOLDER", help="audio on which the lower precisions are measured"
+    )
     parser.add_argument("--force", action="store_true", help="replace an engine that is there")
     parser.set_defaults(run=_run, needs=NEEDS_EXPORT)
 
@@ -40,7 +57,8 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from engines.errors import EngineError
     from export.errors import ExportError
-    from export.exporter import DEFAULT_OUTPUTS, export
+    from export.exporter import export
+    from export.outputs import DEFAULT_OUTPUTS
     from sonant.terminal import print_checks, steps
 
     try:
@@ -55,6 +73,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 outputs=arguments.outputs or DEFAULT_OUTPUTS,
                 layers=arguments.layers,
                 max_seconds=arguments.max_seconds,
+                precisions=arguments.precision,
+                runtimes=arguments.runtimes,
+                calibrate=arguments.calibrate,
                 force=arguments.force,
                 progress=progress,
             )

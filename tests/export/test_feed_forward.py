@@ -25,6 +25,9 @@ def test_the_sum_over_the_pieces_is_the_whole(size: int, bias: bool) -> None:
     feed_forward.load_state_dict({key.removeprefix("0.feed_forward."): tensor for key, tensor in split.items()})
     x = torch.randn(2, 5, WIDTH)
     torch.testing.assert_close(feed_forward(x), outer(F.silu(inner(x))), rtol=0, atol=1e-6)
+    feed_forward.merge()
+    assert [len(feed_forward.intermediate_dense), len(feed_forward.output_dense)] == [1, 1]
+    torch.testing.assert_close(feed_forward(x), outer(F.silu(inner(x))), rtol=0, atol=1e-6)
     whole = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
     assert {tensor.untyped_storage().data_ptr() for tensor in split.values()} == whole
 

@@ -17,10 +17,9 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from engines.manifest import LOGITS
 from engines.verify import error
 from export import checkpoint as checkpoints
-from export import families, golden
+from export import families, golden, outputs
 from export.errors import CheckpointError, ExportError, UnsupportedError
 from export.exportable import Exportable, Options
-from export.exporter import _build
 from export.parity import TOLERANCE, worst_excess
 from tests.export.exactness import assert_exact
 from tests.export.texts import Writer
@@ -357,7 +356,7 @@ def test_settings_are_found_where_transformers_finds_them(tmp_path: Path, place:
 
 def test_the_cross_attention_stays_where_outputs_are_chosen(tmp_path: Path) -> None:
     checkpoint = checkpoints.resolve(str(write(tmp_path, ARCHITECTURE)))
-    chosen = _build(checkpoint, Options(), ("pooled",))
+    chosen = outputs.build(checkpoint, Options(), ("pooled",))
     assert [output.name for output in chosen.outputs] == ["pooled"]
     assert (chosen.lengths, chosen.tasks) == (("frames",), ("transcribe",))
     writer = Writer(chosen)
@@ -365,4 +364,4 @@ def test_the_cross_attention_stays_where_outputs_are_chosen(tmp_path: Path) -> N
     assert_text(chosen, writer.follow(writer.start(CLIPS[:1], 1), text)[0], CLIPS[0], text[0])
     for left in ("logits", "attentions"):
         with pytest.raises(UnsupportedError, match=rf"--outputs {left}: .* has none of them"):
-            _build(checkpoint, Options(attentions=left == "attentions"), (left,))
+            outputs.build(checkpoint, Options(attentions=left == "attentions"), (left,))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engines.manifest import Output
 from export.errors import AuditError
-from export.trace import FORBIDDEN, audit, trace
+from export.trace import FORBIDDEN, audit, audit_standard, trace
 
 OUTPUTS = (Output(name="embeddings", shape=("batch", "frames")), Output(name="frames", shape=("batch",)))
 
@@ -70,3 +70,21 @@ def test_graphs_hold_nothing_of_the_machine_and_nothing_forbidden(models: Path) 
         graph = ir.load(path).graph
         assert not {node.op_type for node in graph.all_nodes()} & FORBIDDEN
         assert {value.name for value in graph.inputs} == {"waveform", "lengths"}
+
+
+@pytest.mark.parametrize(
+    ("domain", "dtype", "said"),
+    [("com.microsoft", ir.DataType.FLOAT, "com.microsoft.Gelu"), ("", ir.DataType.DOUBLE, "Gelu does not take FP64")],
+)
+def test_what_not_every_runtime_has_is_refused(domain: str, dtype: ir.DataType, said: str) -> None:
+    model = trace(Doubled(), OUTPUTS, 400)
+    audit_standard(model)
+    node = ir.node("Gelu", [model.graph.inputs[0]], domain=domain)
+    node.outputs[0].dtype = dtype
+    model.graph.append(node)
+    with pytest.raises(AuditError, match=said):
+        audit_standard(model)
+
+
+def test_each_precision_has_its_opset() -> None:
+    assert [trace(Doubled(), OUTPUTS, 400, precision).opset_imports[""] for precision in ("fp16", "bf16")] == [20, 22]
