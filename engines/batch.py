@@ -9,20 +9,23 @@ from numpy.typing import NDArray
 
 from engines.errors import OutOfMemoryError
 from engines.manifest import Output
-from engines.runtimes import Session
+from engines.runtimes import Session, pinned
 
 INPUTS = ("waveform", "lengths")  # of every graph that reads clips
 Clip = NDArray[np.float32]  # [samples], mono, in [-1, 1], at the engine's sample rate
 Row = dict[str, NDArray[np.float32]]  # one clip's outputs, cut to its own frames
 
 
-def run_batch(session: Session, clips: Sequence[Clip], outputs: Sequence[Output], padding: float = 0.0) -> list[Row]:
+def run_batch(
+    session: Session, clips: Sequence[Clip], outputs: Sequence[Output], padding: float = 0.0, samples: int = 0
+) -> list[Row]:
     """Run `clips` as one padded batch and return each clip's outputs.
 
     Arrays with time axes are cut to the clip's valid frames; they are views into the batch's array. `padding` is
-    what fills the waveform beyond each clip: it is never read, so it may be anything.
+    what fills the waveform beyond each clip: it is never read, so it may be anything. The batch has at least so many
+    `samples`.
     """
-    waveform, lengths = pad(clips, padding)
+    waveform, lengths = pad(clips, padding, samples)
     names = [*(output.name for output in outputs), *sorted({output.lengths for output in outputs if output.lengths})]
     arrays = session.run(waveform, lengths, names)
     rows: list[Row] = [{} for _ in clips]
@@ -35,11 +38,14 @@ def run_batch(session: Session, clips: Sequence[Clip], outputs: Sequence[Output]
     return rows
 
 
-def pad(clips: Sequence[Clip], padding: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return `clips` as one waveform [batch, samples] with their lengths [batch]. Raises OutOfMemoryError."""
+def pad(clips: Sequence[Clip], padding: float = 0.0, samples: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return `clips` as one waveform [batch, samples], of so many or more, with their lengths [batch].
+
+    Raises OutOfMemoryError.
+    """
     lengths = np.array([clip.shape[0] for clip in clips], np.int64)
     try:
-        waveform = np.empty((len(clips), int(lengths.max())), np.float32)
+        waveform = pinned.memory.empty((len(clips), max(int(lengths.max()), samples)), np.float32)
     except MemoryError as error:
         raise OutOfMemoryError(f"not enough memory for the waveforms of a batch: {error}") from None
     for padded, clip in zip(waveform, clips, strict=True):

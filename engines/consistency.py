@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from engines.parts import HIDDEN_STATES, LOGITS
+from engines.parts import BASE, HIDDEN_STATES, LOGITS
 
 if TYPE_CHECKING:
     from engines.manifest import Manifest
@@ -21,7 +21,7 @@ NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")  # as it is written in the name of an 
 
 def problems(manifest: Manifest) -> Iterator[str]:
     """Say what contradicts what."""
-    subjects = (_names, _axes, _layers, _roles, _decoder, _files, _proofs, _clips, _tasks, _logits)
+    subjects = (_names, _axes, _layers, _plans, _roles, _decoder, _files, _proofs, _clips, _tasks, _logits)
     return chain.from_iterable(subject(manifest) for subject in subjects)
 
 
@@ -61,32 +61,46 @@ def _axes(manifest: Manifest) -> Iterator[str]:
 
 
 def _layers(manifest: Manifest) -> Iterator[str]:
-    """In every precision there is a graph that runs the whole encoder, and computes all that the engine has."""
-    encoding = [graph for graph in manifest.graphs if graph.role == "encode"]
-    complete = [graph for graph in encoding if graph.layers == manifest.num_layers]
-    precisions = {graph.precision for graph in complete}
+    """One graph, of the form that every engine has, runs the whole encoder and computes all that the engine has."""
+    base = [graph for graph in manifest.graphs if graph.form == BASE and graph.role == "encode"]
+    complete = [graph for graph in base if graph.layers == manifest.num_layers]
     for graph in manifest.graphs:
         if graph.layers > manifest.num_layers:
             yield f"graph {graph.name} runs {graph.layers} layers, the encoder has {manifest.num_layers}"
-        if graph.precision not in precisions:
-            yield f"no {graph.precision} graph of role encode runs all {manifest.num_layers} layers"
+    if not complete:
+        yield f"no graph {BASE} of role encode runs all {manifest.num_layers} layers"
     for graph in complete:
         if missing := [output.name for output in manifest.outputs if output.name not in graph.outputs]:
             yield f"graph {graph.name} runs every layer, but lacks outputs of the engine: {', '.join(missing)}"
 
 
+def _plans(manifest: Manifest) -> Iterator[str]:
+    """Every plan says for what it was built, and no other graph does."""
+    for graph in manifest.graphs:
+        if (graph.plan is None) != (graph.runtime != "tensorrt"):
+            yield f"graph {graph.name}: plan goes with the runtime tensorrt"
+        if not graph.devices:
+            yield f"graph {graph.name}: it is of use on no device"
+        for profile in graph.plan.profiles if graph.plan else ():
+            samples = (profile.min_samples, profile.opt_samples, profile.max_samples)
+            rows = (profile.min_rows, profile.opt_rows, profile.max_rows)
+            if sorted(samples) != list(samples) or sorted(rows) != list(rows):
+                yield f"graph {graph.name}: a profile must have min <= opt <= max"
+
+
 def _roles(manifest: Manifest) -> Iterator[str]:
-    """With a decoder, every precision has one graph that starts it and one that steps; without, none has."""
+    """With a decoder, a form has at most one graph that starts it and one that steps; the one always there has both."""
     decoding = [graph for graph in manifest.graphs if graph.role != "encode"]
     if manifest.generation is None:
         if decoding or manifest.golden.cross or manifest.golden.tokens:
             yield "it has graphs or golden clips of a decoder, but no generation"
         return
-    for precision in dict.fromkeys(graph.precision for graph in manifest.graphs):
-        there = Counter(graph.role for graph in decoding if graph.precision == precision)
-        if (there["start"], there["step"]) != (1, 1):
-            counts = f"{there['start']} and {there['step']}"
-            yield f"generation needs a graph of role start and one of role step, in {precision} it has {counts}"
+    for form in dict.fromkeys((BASE, *(graph.form for graph in manifest.graphs if graph.plan is None))):
+        there = Counter(graph.role for graph in decoding if graph.form == form)
+        counts = (there["start"], there["step"])
+        if max(counts) > 1 or (form == BASE and counts != (1, 1)):
+            said = f"{counts[0]} and {counts[1]}"
+            yield f"generation needs a graph of role start and one of role step, {form} has {said}"
     for graph in decoding:
         if graph.max_rows is not None:
             yield f"graph {graph.name}: max_rows is for graphs of role encode, the rows of others are independent"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import generation, runtimes
+from engines import forms, generation, runtimes, tiled
 from engines.batch import Clip, Row, run_batch
 from engines.errors import EngineError, EngineMismatchError, OutOfMemoryError, RuntimeUnavailableError
+from engines.forms import Form
 from engines.generation import State
-from engines.manifest import Generation, Graph, Manifest, Precision, Role
+from engines.manifest import Generation, Graph, Manifest, Role
 from engines.memory import Memory, RowMemory
-from engines.runtimes import ResidentSession, RuntimeOptions, Session
+from engines.runtimes import ProfiledSession, ResidentSession, RuntimeOptions, Session
 from engines.verify import Check, Reference, Replay, check_file, proved, read_golden, replay
+
+logger = logging.getLogger(__name__)
 
 # A load that failed is not tried again for so long: a graph that is not as it must be stays so, and to find that out
 # costs as much as a load. Memory may be free again soon.
@@ -45,28 +49,29 @@ class Failure:
 
 
 class Engine:
-    """An open engine; safe to share between threads. Every graph is verified when it is loaded."""
+    """An open engine; safe to share between threads. Every graph is verified when it is loaded.
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str | None = None,
-        precision: Precision = "fp32",
-        options: RuntimeOptions | None = None,
-    ) -> None:
-        """Read engine.json of `folder`; graphs are loaded when they are first needed. Raises EngineError."""
+    Of its forms that may be used here one is in use, and the others stand in for it where it lacks an output, or turns
+    out not to work.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None, options: RuntimeOptions | None = None) -> None:
+        """Read engine.json of `folder`; graphs are loaded when they are first needed.
+
+        Raises EngineError; RuntimeUnavailableError where none of its forms is what `options` ask for and this host has.
+        """
         self.folder = folder
         self.name = name or folder.name
         self.manifest = Manifest.read(folder)
-        self.graphs = tuple(graph for graph in self.manifest.graphs if graph.precision == precision)
+        self._options = options or RuntimeOptions()
+        self.forms = forms.find(self.manifest, self._options)
+        self.given_up: dict[str, str] = {}  # forms that turned out not to work here, and why
+        # The form in use, then those that stand in for it: the exact one before those that are only faster.
+        self._turn = self._in_turn(self.forms.usable[0])
         self.checks: dict[str, list[Check]] = {}  # by graph, as measured on this host at load
         # What a second of a golden clip takes in the graph that every clip goes through, full or start, at best.
         self.seconds_per_second: float | None = None
-        if not self.graphs:
-            there = ", ".join(sorted({graph.precision for graph in self.manifest.graphs}))
-            raise RuntimeUnavailableError(f"{folder} has no {precision} graph, only {there}")
-        self._options = options or RuntimeOptions()
-        self._memory = Memory(self._options.batch_bytes)
+        self._memory = Memory(self._options)
         self._closed = False
         self._sessions: dict[str, Session] = {}
         self._failures: dict[str, Failure] = {}
@@ -74,18 +79,50 @@ class Engine:
         self._verified: set[str] = set()  # files with the hash that engine.json states; graphs share the large one
         self._loading = threading.RLock()
 
+    @property
+    def form(self) -> Form:
+        """The form in use."""
+        return self._turn[0]
+
+    def use(self, name: str) -> None:
+        """Put the form called `name` in use, if it may be used here and works, for what is loaded from now on."""
+        found = self.forms.find(name)
+        if found is not None:
+            self._turn = self._in_turn(found)
+
+    @property
+    def fallbacks(self) -> int:
+        """How many forms were given up, since they did not work here."""
+        return len(self.given_up)
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The graphs that may be loaded."""
+        return tuple(graph for form in self._turn for graph in form.graphs)
+
     def graph_for(self, outputs: Iterable[str]) -> Graph:
-        """Return the graph that computes `outputs` with the fewest layers; KeyError names an output that none has."""
+        """Return the graph that computes `outputs`; KeyError names an output that none has.
+
+        It is of the form in use, or of the first that has them, and of these the one with the fewest layers.
+        """
         wanted = set(outputs)
-        encoding = self._of_role("encode")
-        for name in sorted(wanted.difference(*(graph.outputs for graph in encoding))):
-            raise KeyError(name)
-        return min((graph for graph in encoding if wanted <= set(graph.outputs)), key=lambda graph: graph.layers)
+        for form in self._turn:
+            fit = [graph for graph in form.of_role("encode") if wanted <= set(graph.outputs)]
+            if fit:
+                return min(fit, key=lambda graph: graph.layers)
+        raise KeyError(min(wanted.difference(output.name for output in self.manifest.outputs)))
 
     @property
     def full_graph(self) -> Graph:
-        """The graph that runs every layer of the encoder and computes all of its outputs."""
-        return max(self._of_role("encode"), key=lambda graph: graph.layers)
+        """The graph, of the form in use, that runs every layer of the encoder; only fp32 always has all outputs."""
+        return max(self._first_of("encode"), key=lambda graph: graph.layers)
+
+    @property
+    def first_graphs(self) -> list[Graph]:
+        """What most requests need: the full graph, or where the engine has a decoder those that lead it."""
+        # Each session has its own copy of the encoder's weights: where a model writes, the full graph waits until it is
+        # asked for.
+        return [self.full_graph] if self.manifest.generation is None else [self.start_graph, self.step_graph]
 
     @property
     def start_graph(self) -> Graph:
@@ -97,11 +134,17 @@ class Engine:
         """The graph that advances the decoder by a token; KeyError where the engine has no decoder."""
         return self._decoding("step")
 
-    def _of_role(self, role: Role) -> list[Graph]:
-        return [graph for graph in self.graphs if graph.role == role]
+    def _in_turn(self, first: Form) -> tuple[Form, ...]:
+        base = self.forms.base
+        works = [form for form in (first, *self.forms.usable) if form.name not in self.given_up]
+        return tuple(dict.fromkeys((*works[:1], base, *works)))
+
+    def _first_of(self, role: Role) -> list[Graph]:
+        """Return the graphs of `role` of the first form that has any."""
+        return next((graphs for form in self._turn if (graphs := form.of_role(role))), [])
 
     def _decoding(self, role: Role) -> Graph:
-        for graph in self._of_role(role):
+        for graph in self._first_of(role):
             return graph
         raise KeyError(role)
 
@@ -112,7 +155,7 @@ class Engine:
 
     def max_rows(self, samples: int) -> int:
         """Return how many clips of so many samples one batch may have on this host: 1 or more, by graph and memory."""
-        stated = [graph.max_rows for graph in self.graphs if graph.max_rows is not None]
+        stated = [rows for graph in self.form.graphs if (rows := graph.rows(samples)) is not None]
         return max(1, min([*stated, self._memory.rows(samples / self.manifest.sample_rate)]))
 
     def file_bytes(self, graphs: Iterable[Graph]) -> int:
@@ -137,8 +180,37 @@ class Engine:
         return self.graph_for(outputs).name not in self._sessions
 
     def load_for(self, outputs: Iterable[str]) -> None:
-        """Load the graph that computes `outputs`, as `load` does. KeyError names an output that none has."""
-        self.load(self.graph_for(outputs))
+        """Load the graph that computes `outputs`, as `load_first` does. KeyError names an output that none has."""
+        wanted = list(outputs)
+        self._load_one(lambda: self.graph_for(wanted))
+
+    def load_first(self) -> list[Graph]:
+        """Load `first_graphs` and return them; where a form does not work here, those that stand in for it.
+
+        Raises EngineError.
+        """
+        for index in range(len(self.first_graphs)):
+            self._load_one(lambda index=index: self.first_graphs[index])  # type: ignore[misc]
+        return self.first_graphs
+
+    def _load_one(self, choose: Callable[[], Graph]) -> tuple[Graph, Session]:
+        """Load the graph that is chosen; a form that does not work is given up, and another graph chosen."""
+        while True:
+            graph = choose()
+            try:
+                return graph, self.load(graph)
+            except EngineError as error:
+                if isinstance(error, OutOfMemoryError) or not self._give_up(graph, error):
+                    raise
+
+    def _give_up(self, graph: Graph, error: EngineError) -> bool:
+        """Give up the form of `graph`; False where nothing stands in for it, or where the engine was closed."""
+        if graph.form == self.forms.base.name or self._closed:
+            return False
+        self.given_up[graph.form] = str(error)
+        self._turn = self._in_turn(self.form)
+        logger.error("%s: %s is not used any more, %s is: %s", self.name, graph.form, self.form.name, error)
+        return True
 
     def load(self, graph: Graph) -> Session:
         """Return the session of `graph`; the first call checks the hashes, loads it and replays the golden clips.
@@ -179,10 +251,17 @@ class Engine:
                 f"{self.folder}: graph {graph.name} does not reproduce its golden clips on this host "
                 f"({detail or 'no output of it is among them'}); it is not used: run `sonant verify {self.folder}`"
             )
+        self._check_error(graph, checks)
         self.checks[graph.name] = checks
         self._sessions[graph.name] = session
         self._memory.loaded(session.device, self.file_bytes([graph]))
         return session
+
+    def _check_error(self, graph: Graph, checks: Sequence[Check]) -> None:
+        """Raise EngineMismatchError where the error, as found here, is above that which was to choose the form."""
+        error, most = max(check.error for check in checks), self._options.max_error
+        if self._options.precision == "auto" and graph.form != self.forms.base.name and error > most:
+            raise EngineMismatchError(f"the error of graph {graph.name} on this host, {error:.1e}, is above {most:.1e}")
 
     def open_graph(self, graph: Graph) -> tuple[Session, list[Check]]:
         """Check the hashes of `graph`, load it and replay the golden clips, whatever comes out."""
@@ -196,19 +275,28 @@ class Engine:
         return session, replayed.checks
 
     def recheck(self) -> bool:
-        """Whether all loaded graphs still reproduce the golden clips; those that fail, for whatever reason, do not."""
+        """Whether all loaded graphs still reproduce the golden clips; those that fail, for whatever reason, do not.
+
+        A form for which another stands in is given up instead.
+        """
         sessions = dict(self._sessions)  # others may be loaded meanwhile
-        return all(self._reproduces(graph, sessions) for graph in self.graphs if graph.name in sessions)
+        failed = [g for g in self.graphs if g.name in sessions and not self._reproduces(g, sessions)]
+        mismatch = EngineMismatchError("it does not reproduce its golden clips any more")
+        lost = [graph for graph in failed if not self._give_up(graph, mismatch)]
+        return not lost
 
     def _reproduces(self, graph: Graph, sessions: Mapping[str, Session]) -> bool:
-        start = sessions[self.start_graph.name] if graph.role == "step" else None
+        start = sessions.get(self.start_graph.name) if graph.role == "step" else None
         try:
             return proved(self._replay(graph, sessions[graph.name], start).checks)
         except EngineError:
             return False
 
     def _replay(self, graph: Graph, session: Session, start: Session | None) -> Replay:
-        return replay(session, self.folder, self.manifest, graph, self._golden, start)
+        replayed = replay(session, self.folder, self.manifest, graph, self._golden, start)
+        if not isinstance(session, ProfiledSession):
+            return replayed
+        return replace(replayed, checks=[*replayed.checks, *tiled.check(session, self.manifest, graph, self._golden)])
 
     def _open(self, graph: Graph) -> Session:
         """Return the session of `graph` if it is loaded, else load it after its hashes were checked."""
@@ -226,19 +314,29 @@ class Engine:
         A clip is float32 [samples], `min_samples` to `max_samples` long, finite; the result of each is what it would
         be alone.
         """
-        graph = self.graph_for(outputs)
-        session = self.load(graph)
+        graph, session = self._load_one(lambda: self.graph_for(outputs))
         wanted = [self.manifest.output(name) for name in outputs]
         if graph.max_rows is not None and len(clips) > graph.max_rows:
             return [row for clip in clips for row in run_batch(session, [clip], wanted)]
-        return run_batch(session, clips, wanted)
+        try:
+            return run_batch(session, clips, wanted)
+        except RuntimeUnavailableError:  # a plan that takes no such batch
+            if graph.form == self.forms.base.name:
+                raise
+            return run_batch(self.load(self._base_graph(outputs)), clips, wanted)
+        except (
+            EngineError
+        ) as error:  # a plan that fails: a batch that found no memory is for the caller to make smaller
+            if isinstance(error, OutOfMemoryError) or not self._give_up(graph, error):
+                raise
+            return self.run(clips, outputs)
 
     def start(self, clips: Sequence[Clip], beams: int = 1) -> State:
         """Prepare `clips` for writing about them in `beams` rows each, as one padded batch; for clips as `run` does.
 
         KeyError where the engine has no decoder.
         """
-        return generation.start(self._resident(self.start_graph), self._generation, clips, beams)
+        return generation.start(self._resident(lambda: self.start_graph), self._generation, clips, beams)
 
     def step(self, state: State, tokens: NDArray[np.int64], parents: NDArray[np.int64]) -> NDArray[np.float32]:
         """Advance every row of `state` by its token: the logits of the next, [clips, beams, vocabulary].
@@ -247,7 +345,7 @@ class Engine:
         at the first step. The first tokens are the decoder's start token. Raises ValueError for other shapes, for a
         beam that there is not, and beyond the decoder's last position.
         """
-        return generation.step(self._resident(self.step_graph), self._generation, state, tokens, parents)
+        return generation.step(self._resident(lambda: self.step_graph), self._generation, state, tokens, parents)
 
     @property
     def _generation(self) -> Generation:
@@ -255,5 +353,10 @@ class Engine:
             raise KeyError("generation")
         return self.manifest.generation
 
-    def _resident(self, graph: Graph) -> ResidentSession:
-        return runtimes.resident(self.load(graph))
+    def _base_graph(self, outputs: Iterable[str]) -> Graph:
+        wanted = set(outputs)
+        fit = [graph for graph in self.forms.base.of_role("encode") if wanted <= set(graph.outputs)]
+        return min(fit, key=lambda graph: graph.layers)
+
+    def _resident(self, choose: Callable[[], Graph]) -> ResidentSession:
+        return runtimes.resident(self._load_one(choose)[1])

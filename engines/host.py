@@ -79,6 +79,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def processor_flags() -> frozenset[str]:
+    """Return the instructions that the processor has, by Linux's names such as "avx2"; none where nobody knows."""
+    for line in _lines(PROC / "cpuinfo"):
+        key, _, value = line.partition(":")
+        if key.strip() in {"flags", "Features"}:  # x86-64, Arm
+            return frozenset(value.split())
+    return frozenset()
+
+
 def _siblings(cpu: int) -> str:
     topology = SYSTEM / "devices" / "system" / "cpu" / f"cpu{cpu}" / "topology"
     return next(_lines(topology / "thread_siblings_list"), str(cpu))

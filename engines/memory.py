@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
 
 from engines import host
-from engines.runtimes import cuda
+from engines.runtimes import RuntimeOptions, cuda
 
 # Of what is free, one batch may take so much: other engines run batches at the same time, and clips are decoded.
 SHARE = 0.25
@@ -36,10 +37,10 @@ UNMEASURED = RowMemory(26 * 2**20, 0.5 * 2**20)
 class Memory:
     """The memory that one batch may take; safe to share between threads."""
 
-    def __init__(self, limit: int = 0) -> None:
-        """`limit` is in bytes; 0: a quarter of what is free."""
+    def __init__(self, options: RuntimeOptions | None = None) -> None:
+        """`options` say what the operator allows, and which GPU is asked; without any, a quarter of what is free."""
         self.row = UNMEASURED
-        self._limit = limit
+        self._options = options or RuntimeOptions()
         self._on_device: int | None = None  # free on a GPU when the first weights were there, less those of later
         self._free: float | None = None
         self._asked = -REFRESH_SECONDS
@@ -52,19 +53,20 @@ class Memory:
         if device != "cuda":
             return
         if self._on_device is None:
-            self._on_device = cuda.free_memory()
+            self._on_device = cuda.free_memory(self._options.device_id)
         else:
             self._on_device = max(0, self._on_device - weights)
 
     def rows(self, seconds: float) -> int:
         """Return how many rows of this length there is memory for; a large number where nobody knows."""
-        limit = self._limit or self._share()
+        limit = self._options.batch_bytes or self._share()
         need = self.row.of(seconds)
         return sys.maxsize if limit is None or need <= 0 else int(limit / need)
 
     def _share(self) -> float | None:
         if self._on_device is not None:
-            return SHARE * self._on_device
+            # A graph that may take only so much spends it on its batches, and on nothing else.
+            return min(SHARE * self._on_device, self._options.device_bytes or math.inf)
         now = time.monotonic()
         if now - self._asked >= REFRESH_SECONDS:
             free = host.free_memory()

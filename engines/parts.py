@@ -9,10 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 EMBEDDINGS, LOGITS, TOKENS = "embeddings", "logits", "tokens"
 TEXT_LOGITS = "text.logits"  # of a step graph, among the golden clips, where a head on the encoder has `logits` too
 HIDDEN_STATES = "hidden_states."  # begins the names of what enters the first layer, 0, and of what leaves the Nth, N
+# The form that every engine has: exact, on every host, and complete.
+BASE = "onnxruntime/fp32"
+DEVICES: tuple[DeviceName, ...] = ("cpu", "cuda")
 
 Task = Literal["encode", "transcribe", "classify"]
 Role = Literal["encode", "start", "step"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+RuntimeName = Literal["onnxruntime", "openvino", "tensorrt"]
+DeviceName = Literal["cpu", "cuda"]
+Measure = Literal["word_error_rate", "character_error_rate", "top_1", "retrieval"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A name inside the engine's folder: no separator, no leading dot, so that no path leaves the folder.
@@ -141,24 +147,88 @@ class Generation(Part):
         return tuple(f"{kind}.{layer}.{part}" for layer in range(self.layers) for part in ("key", "value"))
 
 
+class Profile(Part):
+    """The batches that a plan takes in one of its profiles, and the one that it is fastest with."""
+
+    min_samples: PositiveInt
+    opt_samples: PositiveInt
+    max_samples: PositiveInt
+    min_rows: PositiveInt
+    opt_rows: PositiveInt
+    max_rows: PositiveInt
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """The shapes [rows, samples] of the smallest, the usual and the largest batch."""
+        return (
+            (self.min_rows, self.min_samples),
+            (self.opt_rows, self.opt_samples),
+            (self.max_rows, self.max_samples),
+        )
+
+
+class Plan(Part):
+    """What a TensorRT plan was built with, and for: it runs on nothing else."""
+
+    tensorrt: str  # the version
+    compute_capability: str  # of the device, such as 9.0
+    device: str  # its name
+    profiles: tuple[Profile, ...]  # by length
+    source: FileName  # the graph that it was built from
+    source_sha256: Sha256  # over its file and the weights that it reads
+    builder_level: NonNegativeInt
+    built: str  # when, UTC, ISO 8601
+
+
+class Quality(Part):
+    """What a graph's errors come to in what users see, on clips with known answers."""
+
+    measure: Measure
+    value: float = Field(allow_inf_nan=False)
+    fp32: float = Field(allow_inf_nan=False)  # the same, of the fp32 graph on the same clips
+    agreement: float = Field(ge=0, le=1)  # share of clips of which both graphs say the same
+    clips: PositiveInt
+    data: str  # what the clips are
+
+
 class Graph(Part):
-    """One executable form of the engine.
+    """One executable of the engine; all of one runtime and precision are a form of it.
 
     `errors` is the error of each output as measured at export against transformers in fp32 on the golden clips: max
-    abs difference over valid frames / max abs of the reference, absolute where that is below 1e-3.
+    abs difference over valid frames / max abs of the reference, absolute where that is below 1e-3; `cosines` is the
+    least cosine between them.
     """
 
-    name: FileName  # the precision, and `.layersN` for a truncated graph, `.start` and `.step` for a decoder's
+    name: FileName  # the form, and `.layersN` for a truncated graph, `.start` and `.step` for a decoder's
     role: Role = "encode"
     precision: Precision
-    runtime: Literal["onnxruntime"]
+    runtime: RuntimeName
+    devices: tuple[DeviceName, ...] = DEVICES  # on which it is of use
     file: FileName
     sha256: dict[FileName, Sha256]  # of every file that the graph reads
     outputs: tuple[str, ...]  # of a start graph the keys and values for the cross attention, of a step graph logits
     layers: NonNegativeInt  # encoder layers that it runs: the cheapest graph that has the outputs asked for is used
     max_rows: PositiveInt | None = None  # 1 where the rows of a batch are not independent
-    opset: PositiveInt
+    opset: PositiveInt | None = None  # of ONNX; None for a file of another kind
     errors: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    cosines: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    # False where no runtime of the host that exported could run it: its errors are those of the module that it was
+    # traced from, and a host that loads it is the first to compare it with the golden clips.
+    verified: bool = True
+    quality: tuple[Quality, ...] = ()
+    plan: Plan | None = None  # of TensorRT
+
+    @property
+    def form(self) -> str:
+        """The form that it belongs to, by its name."""
+        return f"{self.runtime}/{self.precision}"
+
+    def rows(self, samples: int) -> int | None:
+        """Return how many clips of so many samples one batch may have; None where the graph sets no limit."""
+        if self.plan is None:
+            return self.max_rows
+        fit = [each.max_rows for each in self.plan.profiles if each.min_samples <= samples <= each.max_samples]
+        return max(fit, default=None)
 
 
 class Golden(Part):

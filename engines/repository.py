@@ -18,6 +18,7 @@ from engines import host
 from engines.engine import Engine
 from engines.errors import EngineNotFoundError
 from engines.manifest import MANIFEST_NAME
+from engines.warm import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +57,11 @@ def _newest(folder: Path) -> Path | None:
 def load(engine: Engine) -> int:
     """Load and verify what requests need first; return the size of its files in bytes. Raises EngineError.
 
-    The replay of the golden clips, alone and as a batch, is what warms it up.
+    The replay of the golden clips, alone and as a batch, is what warms it up; a GPU gets larger batches beside them.
     """
-    decodes = engine.manifest.generation is not None
-    # Each session has its own copy of the encoder's weights: where a model writes, the full graph is loaded when it is
-    # first asked for.
-    graphs = [engine.start_graph, engine.step_graph] if decodes else [engine.full_graph]
     try:
-        for graph in graphs:
-            engine.load(graph)
+        graphs = engine.load_first()
+        warm_up(engine)
         return engine.file_bytes(graphs)
     except BaseException:
         engine.close()

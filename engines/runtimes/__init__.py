@@ -11,18 +11,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import RuntimeUnavailableError
-from engines.manifest import Graph
+from engines.manifest import Graph, Precision, Profile, RuntimeName
 
 Device = Literal["auto", "cpu", "cuda"]
+# How ONNX Runtime finds the algorithm of a convolution on a GPU, for each shape that it meets: by a quick heuristic of
+# cuDNN's; without any; or by a thorough one. Which is fastest depends on the model: it is measured.
+ConvSearch = Literal["heuristic", "default", "exhaustive"]
+
+
+# The largest error that a graph in fp32 may have, whose sums another host takes in another order.
+EXACT = 1e-4
+
+
+@dataclass(frozen=True)
+class TensorRtProvider:
+    """How ONNX Runtime uses its TensorRT provider."""
+
+    profiles: tuple[Profile, ...]  # by length, for which it builds when a graph is loaded
+    cache: Path  # folder where it keeps what it built
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How to run a graph on this host."""
+    """How to run an engine on this host."""
 
     device: Device = "auto"
     threads: int = 0  # threads inside one operation; 0: all physical cores that the process may use but one
     batch_bytes: int = 0  # memory that one batch may take; 0: a quarter of what is free
+    runtime: Literal["auto"] | RuntimeName = "auto"
+    precision: Literal["auto"] | Precision = "auto"
+    max_error: float = EXACT  # of the forms among which auto chooses
+    device_id: int = 0  # which GPU, of those that the process sees
+    device_bytes: int = 0  # memory that one graph may take on it beside its weights; 0: no limit
+    device_ids: tuple[int, ...] = ()  # several GPUs, an engine on each: see engines.replicas
+    conv_search: ConvSearch = "heuristic"
+    cuda_graphs: bool = False  # replay encoders shape by shape: see engines.runtimes.onnxruntime.captured
+    tensorrt_provider: TensorRtProvider | None = None  # None: ONNX Runtime does not use it
 
 
 class Session(Protocol):
@@ -40,6 +64,13 @@ class Session(Protocol):
         Raises OutOfMemoryError where an allocation fails.
         """
         ...
+
+
+@runtime_checkable
+class ProfiledSession(Session, Protocol):
+    """A loaded graph that takes batches of certain sizes only, for each of which it was built anew."""
+
+    profiles: tuple[Profile, ...]  # by length
 
 
 class Value(Protocol):
@@ -76,7 +107,17 @@ class Runtime(Protocol):
     name: str
 
     def describe(self, device: Device) -> dict[str, str | int]:
-        """Return what measurements on this host depend on: the runtime's version, and the device it would choose."""
+        """Return what measurements on this host depend on: the runtime's version, and the device it would choose.
+
+        Raises RuntimeUnavailableError where it is not installed.
+        """
+        ...
+
+    def refusal(self, graph: Graph, options: RuntimeOptions) -> str | None:
+        """Return why this host cannot run `graph`, without loading it; None if nothing speaks against it.
+
+        Raises RuntimeUnavailableError where the runtime is not installed.
+        """
         ...
 
     def load(self, folder: Path, graph: Graph, options: RuntimeOptions) -> Session:
@@ -90,6 +131,14 @@ def find(name: str) -> Runtime:
         from engines.runtimes.onnxruntime import OnnxRuntime
 
         return OnnxRuntime()
+    if name == "openvino":
+        from engines.runtimes.openvino import OpenVino
+
+        return OpenVino()
+    if name == "tensorrt":
+        from engines.runtimes.tensorrt import TensorRt
+
+        return TensorRt()
     raise KeyError(name)
 
 

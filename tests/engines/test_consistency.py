@@ -32,6 +32,20 @@ def graph(name: str, outputs: list[str], layers: int, role: str = "encode") -> D
     }
 
 
+def plan(**rows: int) -> Data:
+    profile = {f"{bound}_{what}": 1 for bound in ("min", "opt", "max") for what in ("samples", "rows")} | rows
+    return {
+        "tensorrt": "10.16.1",
+        "compute_capability": "9.0",
+        "device": "any",
+        "profiles": [profile],
+        "source": "fp16.onnx",
+        "source_sha256": SHA256,
+        "builder_level": 3,
+        "built": "2026-01-01T00:00:00Z",
+    }
+
+
 def ctc() -> Data:
     """An engine of two layers that transcribes, with a graph that stops after the first."""
     outputs = ["embeddings", "pooled", "logits", "hidden_states.0", "hidden_states.1", "hidden_states.2"]
@@ -151,17 +165,20 @@ REFUSALS: list[tuple[Callable[[], Data], Change, str]] = [
     (ctc, lambda data: output(data, "embeddings").update(lengths="pooled"), "its lengths, pooled, are an output"),
     # layers
     (ctc, lambda data: data["graphs"][1].update(layers=3), "graph fp32.layers1 runs 3 layers, the encoder has 2"),
-    (ctc, lambda data: data["graphs"].pop(0), "no fp32 graph of role encode runs all 2 layers"),
-    (ctc, lambda data: data["graphs"][1].update(precision="fp16"), "no fp16 graph of role encode runs all 2 layers"),
+    (ctc, lambda data: data["graphs"].pop(0), "no graph onnxruntime/fp32 of role encode runs all 2"),
+    (ctc, lambda data: data["graphs"][0].update(precision="fp16"), "no graph onnxruntime/fp32 of role encode"),
+    (ctc, lambda data: data["graphs"][1].update(runtime="tensorrt"), "plan goes with the runtime tensorrt"),
+    (ctc, lambda data: data["graphs"][1].update(plan=plan()), "plan goes with the runtime tensorrt"),
+    (ctc, lambda data: data["graphs"][1].update(runtime="tensorrt", plan=plan(opt_rows=3)), "must have min <= opt"),
+    (ctc, lambda data: data["graphs"][1].update(devices=[]), "graph fp32.layers1: it is of use on no device"),
     (ctc, lambda data: data["outputs"].append(frames("x")), "graph fp32 runs every layer, but lacks outputs of the"),
     (ctc, lambda data: data["graphs"][0]["outputs"].remove("pooled"), "lacks outputs of the engine: pooled"),
     (ctc, lambda data: data["graphs"][1].update(layers=2), "graph fp32.layers1 runs every layer, but lacks"),
     # the decoder
-    (writer, lambda data: again(data, 2, "other"), "in fp32 it has 2 and 1"),
-    (writer, lambda data: again(data, 3, "other"), "in fp32 it has 1 and 2"),
-    (writer, lambda data: data["graphs"].pop(2), "a graph of role start and one of role step, in fp32 it has 0 and 1"),
-    (writer, lambda data: data["graphs"].append(data["graphs"][0] | {"name": "a", "precision": "int8"}), "in int8 it"),
-    (writer, lambda data: data["graphs"][3].update(precision="int8"), "no int8 graph of role encode"),
+    (writer, lambda data: again(data, 2, "other"), "onnxruntime/fp32 has 2 and 1"),
+    (writer, lambda data: again(data, 3, "other"), "onnxruntime/fp32 has 1 and 2"),
+    (writer, lambda data: data["graphs"].pop(2), "role start and one of role step, onnxruntime/fp32 has 0 and 1"),
+    (writer, lambda data: data["graphs"][3].update(precision="int8"), "onnxruntime/fp32 has 1 and 0"),
     (writer, lambda data: data["graphs"][2].update(max_rows=1), "graph fp32.start: max_rows is for graphs of role"),
     (writer, lambda data: data["graphs"][3].update(max_rows=1), "graph fp32.step: max_rows is for graphs of role"),
     (writer, lambda data: data.update(generation=None), "graphs or golden clips of a decoder, but no generation"),

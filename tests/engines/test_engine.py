@@ -263,8 +263,8 @@ def test_golden_clips_that_are_no_tensors_are_named(folder: Path) -> None:
 
 
 def test_a_precision_that_there_is_not_is_named(models: Path) -> None:
-    with pytest.raises(RuntimeUnavailableError, match="no int8 graph, only fp32"):
-        Engine(models / "tiny-ctc", precision="int8")
+    with pytest.raises(RuntimeUnavailableError, match="onnxruntime/fp32: the precision is set to int8"):
+        Engine(models / "tiny-ctc", options=RuntimeOptions(precision="int8"))
 
 
 def test_cuda_that_there_is_not_is_said(models: Path) -> None:

@@ -104,6 +104,14 @@ def test_a_kernel_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert host.processor()
 
 
+@pytest.mark.parametrize("key", ["flags", "Features"])
+def test_the_instructions_of_the_processor(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "PROC", tmp_path)
+    assert host.processor_flags() == frozenset()
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{key}\t\t: fp one two\nbugs\t: three\n\nprocessor\t: 1\n")
+    assert host.processor_flags() == {"fp", "one", "two"}
+
+
 def test_this_host() -> None:
     assert 1 <= host.engine_threads() <= host.cores()
 

@@ -8,6 +8,7 @@ import pytest
 from engines import memory
 from engines.engine import Engine
 from engines.errors import RuntimeUnavailableError
+from engines.manifest import Graph
 from engines.memory import SHARE, UNMEASURED, Memory, RowMemory
 from engines.runtimes import RuntimeOptions
 
@@ -15,7 +16,7 @@ ENGINE = Path(__file__).parents[2] / "demo" / "engines" / "hubert-ctc-english"
 
 
 def test_rows_are_fewer_than_in_proportion_to_their_length() -> None:
-    limited = Memory(1_000_000)
+    limited = Memory(RuntimeOptions(batch_bytes=1_000_000))
     limited.row = RowMemory(1000, 100)
     assert [limited.rows(seconds) for seconds in (1, 10, 100, 1000)] == [909, 50, 0, 0]
 
@@ -32,7 +33,7 @@ def test_the_limit_is_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_on_a_gpu_it_is_what_was_free_when_the_weights_were_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: 10**6)
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda number: 10**6)
     monkeypatch.setattr("engines.host.free_memory", lambda: 10**9)
     free = Memory()
     free.row = RowMemory(1000, 0)
@@ -42,9 +43,18 @@ def test_on_a_gpu_it_is_what_was_free_when_the_weights_were_there(monkeypatch: p
     assert free.rows(1) == SHARE * 10**3
 
 
+def test_the_gpu_that_is_used_is_asked_and_its_limit_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", {0: 10**6, 2: 10**8}.get)
+    limited = Memory(RuntimeOptions(device_id=2, device_bytes=10**7))
+    limited.row = RowMemory(1000, 0)
+    limited.loaded("cuda", 10)
+    assert limited.rows(1) == 10**4
+    assert limited.rows(10) == 10**3
+
+
 def test_what_the_arena_has_taken_is_not_missing_when_another_graph_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = iter([10**6, 10**3])
-    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: next(asked))
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda number: next(asked))
     free = Memory()
     free.row = RowMemory(1000, 0)
     free.loaded("cuda", 10)
@@ -82,9 +92,8 @@ def test_an_engine_counts_by_what_it_was_told() -> None:
 
 
 def test_rows_that_are_not_independent_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(ENGINE)
-    engine.graphs = tuple(graph.model_copy(update={"max_rows": 1}) for graph in engine.graphs)
-    assert engine.max_rows(16_000) == 1
+    monkeypatch.setattr(Graph, "rows", lambda graph, samples: 1)
+    assert Engine(ENGINE).max_rows(16_000) == 1
 
 
 def test_an_engine_that_is_closed_loads_nothing_again() -> None:

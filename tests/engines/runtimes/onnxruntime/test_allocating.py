@@ -11,9 +11,10 @@ import pytest
 from engines.batch import pad
 from engines.engine import Engine
 from engines.errors import EngineError, OutOfMemoryError
-from engines.runtimes.onnxruntime import OnnxSession, OnnxValue
+from engines.runtimes.onnxruntime.gpu import GpuSession
+from engines.runtimes.onnxruntime.session import OnnxSession, OnnxValue
 
-ENGINES = Path(__file__).parents[3] / "demo" / "engines"
+ENGINES = Path(__file__).parents[4] / "demo" / "engines"
 NODE = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Mul node. "
 ARENA = "onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) "
 CUDA = "onnxruntime/core/providers/cuda/cuda_call.cc:121 onnxruntime::CudaCall "
@@ -36,12 +37,8 @@ OTHERS = [
 class Raising:
     """An onnxruntime.InferenceSession that cannot run."""
 
-    def __init__(self, error: Exception, provider: str) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error
-        self.provider = provider
-
-    def get_providers(self) -> list[str]:
-        return [self.provider]
 
     def get_inputs(self) -> list[Any]:
         return []
@@ -62,10 +59,11 @@ def calls(session: OnnxSession) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "CUDAExecutionProvider"])
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("text", NO_MEMORY)
-def test_what_says_that_memory_is_short_is_an_error_of_its_own(text: str, provider: str) -> None:
-    for call in calls(OnnxSession(Raising(RuntimeError(text), provider))):
+def test_what_says_that_memory_is_short_is_an_error_of_its_own(text: str, on_gpu: bool) -> None:
+    session = Raising(RuntimeError(text))
+    for call in calls(GpuSession(session, 0) if on_gpu else OnnxSession(session)):
         with pytest.raises(OutOfMemoryError) as caught:
             call()
         assert isinstance(caught.value, MemoryError)
@@ -76,14 +74,14 @@ def test_what_says_that_memory_is_short_is_an_error_of_its_own(text: str, provid
 @pytest.mark.parametrize("text", OTHERS)
 def test_other_failures_stay_what_they_are(text: str) -> None:
     error = RuntimeError(text)
-    for call in calls(OnnxSession(Raising(error, "CPUExecutionProvider"))):
+    for call in calls(OnnxSession(Raising(error))):
         with pytest.raises(RuntimeError) as caught:
             call()
         assert caught.value is error
 
 
 def test_a_plain_memory_error_is_one_too() -> None:
-    for call in calls(OnnxSession(Raising(MemoryError(), "CPUExecutionProvider"))):
+    for call in calls(OnnxSession(Raising(MemoryError()))):
         with pytest.raises(OutOfMemoryError, match="MemoryError"):
             call()
 
@@ -152,18 +150,3 @@ def test_a_session_that_finds_no_memory_is_not_told_to_be_exported_again(monkeyp
     engine = Engine(ENGINES / "hubert-ctc-english")
     with pytest.raises(OutOfMemoryError, match=r"fp32\.onnx: bad_alloc"):
         engine.load(engine.full_graph)
-
-
-def test_an_engine_is_given_all_cores_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
-
-    def session(path: str, options: Any, **_: object) -> None:
-        given.append(options.intra_op_num_threads)
-        raise RuntimeError("enough")
-
-    monkeypatch.setattr("onnxruntime.InferenceSession", session)
-    monkeypatch.setattr("engines.host.cores", lambda: 7)
-    engine = Engine(ENGINES / "hubert-ctc-english")
-    with pytest.raises(RuntimeError):
-        engine.load(engine.full_graph)
-    assert given == [6]
