@@ -32,8 +32,8 @@ from pydantic_settings import (
 )
 
 from engines import files
-from engines.manifest import Task
-from engines.runtimes import Device
+from engines.manifest import Precision, RuntimeName, Task
+from engines.runtimes import EXACT, ConvSearch, Device, RuntimeOptions
 
 PREFIX = "SONANT_"
 # What a client of a server reads, in the same shell.
@@ -58,6 +58,8 @@ def _check_network(text: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_check_network)]
+# An error is relative: a graph that is off by all that there is answers nothing.
+Error = Annotated[float, Field(gt=0, le=1)]
 
 
 def default_cache() -> Path:
@@ -95,6 +97,22 @@ class Settings(BaseSettings):
     """The port to listen on."""
     device: Device = "auto"
     """What engines run on: auto, cpu or cuda."""
+    device_ids: tuple[NonNegativeInt, ...] = ()
+    """Which GPUs, of those that the process sees; each has a copy of every engine. Unset: the first."""
+    device_bytes: NonNegativeInt = 0
+    """Memory of the GPU that each graph may take beside its weights, in bytes; 0: all that is free."""
+    conv_search: ConvSearch = "heuristic"
+    """How ONNX Runtime finds its convolutions on a GPU, shape by shape: heuristic, default (none) or exhaustive."""
+    cuda_graphs: bool = False
+    """Whether ONNX Runtime records encoders on a GPU, shape by shape, and plays that back: less between kernels."""
+    runtime: Literal["auto", RuntimeName] = "auto"
+    """What runs them: auto (what is fastest on this host, as calibrated), onnxruntime, openvino or tensorrt."""
+    precision: Literal["auto", Precision] = "auto"
+    """What they compute in: auto (what is fastest within max_error), or fp32, fp16, bf16 or int8 whatever its error."""
+    max_error: Error = EXACT
+    """The largest error at which auto may choose a form, as a share of an output's largest value; 1e-4 is only fp32."""
+    model_errors: dict[str, Error] = {}
+    """By model: a max_error of its own."""
     threads: NonNegativeInt = 0
     """Threads inside one operation of an engine; 0: as calibrated, until then all physical cores but one."""
     defaults: dict[Task, str] = {}
@@ -169,7 +187,7 @@ class Settings(BaseSettings):
     watchdog_seconds: PositiveFloat = 120.0
     """Seconds after which a call of an engine is taken to hang."""
     workers: NonNegativeInt = 0
-    """Batches that one engine runs at a time; 0: as calibrated."""
+    """Batches that one engine runs at a time; 0: as calibrated, on each GPU."""
     queue_seconds: PositiveFloat = 600.0
     """Seconds of audio that are due for one engine and wait; the later windows of a long clip are not due yet."""
     batch_seconds: PositiveFloat | None = None
@@ -206,6 +224,22 @@ class Settings(BaseSettings):
         environment = _Environment(settings_cls)
         file = init_settings().get("config") or environment().get("config")
         return init_settings, environment, InitSettingsSource(settings_cls, read_file(file) if file else {})
+
+    def options(self, model: str) -> RuntimeOptions:
+        """Return how the engine of `model` is to be run."""
+        return RuntimeOptions(
+            device=self.device,
+            threads=self.threads,
+            batch_bytes=self.batch_bytes,
+            runtime=self.runtime,
+            precision=self.precision,
+            max_error=self.model_errors.get(model, self.max_error),
+            device_id=self.device_ids[0] if self.device_ids else 0,
+            device_bytes=self.device_bytes,
+            device_ids=self.device_ids,
+            conv_search=self.conv_search,
+            cuda_graphs=self.cuda_graphs,
+        )
 
     @model_validator(mode="after")
     def _refuse_bodies_that_never_fit(self) -> Self:

@@ -20,6 +20,18 @@ Finite = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
+class FormTime:
+    """What a form of an engine took for one clip alone, before the fastest were measured; or why it was left out."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    form: str
+    sentence_seconds: Finite = 0.0  # for a clip of 5 s, or the longest that it takes
+    long_seconds: Finite = 0.0  # for one of 10 s, likewise
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How to run an engine on this host.
 
@@ -40,6 +52,8 @@ class Calibration:
     # Beams, of all clips that are written about at a time, with which a step costs each the least, but for little; None
     # without a decoder, and where nothing was measured.
     live_beams: PositiveInt | None = None
+    form: str | None = None  # for which it holds: the fastest; None where nothing was measured
+    forms: tuple[FormTime, ...] = ()  # among which it was chosen, where there were several
 
     @classmethod
     def default(cls, *, on_gpu: bool = False) -> Calibration:
@@ -78,4 +92,5 @@ class Calibration:
             return said
         fixed, each = self.fixed_seconds * 1e3, self.seconds_per_second * 1e3
         said = f"{said}, which takes {fixed:.1f} ms and {each:.2f} ms per second"
+        said = f"{self.form}, {said}" if self.form else said
         return f"{said}; {self.live_beams} beams at a time" if self.live_beams else said

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -18,7 +18,7 @@ from engines.engine import Engine
 from engines.errors import EngineError
 from engines.runtimes import RuntimeOptions, cuda
 from server.calibration import Calibration
-from server.calibration.cache import Cache, Entry, Key, key_of
+from server.calibration.cache import OPTIONS, Cache, Entry, Key, key_of
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ CONTEXT_BYTES = 2**30
 PROGRAM = "import sys; sys.path[:] = {path!r}; from sonant.cli import main; sys.exit(main())"
 
 Idle = Callable[[], bool]
-Apply = Callable[[Engine, Calibration], None]
+Apply = Callable[[Engine, Calibration], Awaitable[None]]
 
 
 class Calibrator:
@@ -51,25 +51,26 @@ class Calibrator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._options = RuntimeOptions(settings.device, settings.threads)
         self._cache = Cache(settings.cache)
         self._settled: WeakSet[Engine] = WeakSet()  # have a calibration, or cannot have one
         self._interruptions: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
-    def find(self, engine: Engine) -> Calibration:
-        """Return how `engine` is to be run, as measured or else by default, with what the operator has set; log it.
+    def find(self, engine: Engine, measured: Calibration | None = None) -> Calibration:
+        """Put the form of `engine` in use that was found to be best, and return how it is to be run; log it.
 
-        It reads a file and asks the runtime: call it in a thread.
+        That is as was `measured` now or before, else by default, with what the operator has set. It reads a file and
+        asks the runtime: call it in a thread.
         """
-        found, on_gpu = None, False
+        found, on_gpu, options = measured, False, self._settings.options(engine.name)
         try:
-            found = self._cache.read(key_of(engine, self._options, self._settings.workers))
-            on_gpu = any(is_on_gpu(graph.runtime, self._options) for graph in engine.graphs)
+            found = found or self._cache.read(key_of(engine, options, self._settings.workers))
+            on_gpu = is_on_gpu(engine.form.runtime, options)
         except EngineError:  # the runtime is not there: loading will say so
             pass
         calibration = (found or Calibration.default(on_gpu=on_gpu)).overridden(self._settings)
         if found:
             self._settled.add(engine)
+            engine.use(found.form or engine.form.name)
         how = f"measured on this host, {found.measured}" if found else "by default"
         logger.info("model %s: %s (%s)", engine.name, calibration, how)
         return calibration
@@ -102,16 +103,20 @@ class Calibrator:
     async def _calibrate(self, engine: Engine, idle: Idle, apply: Apply) -> None:
         """Measure `engine` unless a request comes; whatever else comes of it, it is not tried again."""
         try:
-            key = await asyncio.to_thread(key_of, engine, self._options, self._settings.workers)
-            await asyncio.to_thread(_check_memory, engine)
-            entry = await self._measure(engine, key, idle)
+            options = self._settings.options(engine.name)
+            key = await asyncio.to_thread(key_of, engine, options, self._settings.workers)
+            await asyncio.to_thread(_check_memory, engine, options.device_id)
+            entry = await self._measure(engine, key, idle, options)
             if entry is None:
                 self._interrupt(engine)
                 return
             self._settled.add(engine)
             calibration = entry.calibration.overridden(self._settings)
-            logger.info("model %s: %s (measured now; other threads hold from its next load)", engine.name, calibration)
-            apply(engine, calibration)
+            logger.info("model %s: %s (measured now)", engine.name, calibration)
+            for each in calibration.forms:
+                if each.reason:
+                    logger.warning("model %s: %s was left out: %s", engine.name, each.form, each.reason)
+            await apply(engine, calibration)
         except Exception as error:
             self._settled.add(engine)
             logger.warning("model %s: not calibrated, it runs as before: %s", engine.name, error)
@@ -133,12 +138,12 @@ class Calibrator:
                 engine.folder,
             )
 
-    async def _measure(self, engine: Engine, key: Key, idle: Idle) -> Entry | None:
+    async def _measure(self, engine: Engine, key: Key, idle: Idle, options: RuntimeOptions) -> Entry | None:
         """Measure in another process; None if a request comes before it is done. Raises RuntimeError, OSError."""
         logger.info("model %s: calibrating while there are no requests", engine.name)
         command = [sys.executable, "-I", "-c", PROGRAM.format(path=sys.path)]
         command += ["calibrate", str(engine.folder), "--attached"]
-        command += [f"--device={self._settings.device}", f"--threads={self._settings.threads}"]
+        command += [_flag(name, getattr(options, name)) for name in OPTIONS]
         command += [f"--workers={self._settings.workers}", f"--seconds={MEASURE_SECONDS}"]
         # It ends when its standard input does, which is when this process ends, however it ends.
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
@@ -156,6 +161,13 @@ class Calibrator:
             await _end(process, output)
 
 
+def _flag(name: str, value: object) -> str:
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"
+
+
 async def _quiet(idle: Idle, seconds: float) -> None:
     """Wait until the server has been idle for so long."""
     since = time.monotonic()
@@ -170,12 +182,15 @@ def is_on_gpu(runtime: str, options: RuntimeOptions) -> bool:
     return runtimes.find(runtime).describe(options.device)["device"] != "cpu"
 
 
-def _check_memory(engine: Engine) -> None:
-    """Raise RuntimeError where there is no room for the engine a second time, on the host or on its GPU."""
-    needed = COPIES * engine.file_bytes(engine.graphs)
+def _check_memory(engine: Engine, device_id: int) -> None:
+    """Raise RuntimeError where there is no room for the engine a second time, on the host or on its GPU.
+
+    It is measured in one form at a time.
+    """
+    needed = COPIES * max(engine.file_bytes(form.graphs) for form in engine.forms.usable)
     _check_free("memory", needed, host.free_memory())
     if engine.device == "cuda":
-        _check_free("GPU memory", needed + CONTEXT_BYTES, cuda.free_memory())
+        _check_free("GPU memory", needed + CONTEXT_BYTES, cuda.free_memory(device_id))
 
 
 def _check_free(what: str, needed: float, free: int | None) -> None:

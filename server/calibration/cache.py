@@ -19,9 +19,14 @@ from server.calibration import Calibration
 logger = logging.getLogger(__name__)
 
 # Changes with what is measured or how: files of another are not found.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Key = dict[str, object]  # what a measurement holds for
+# Of RuntimeOptions, what a measurement depends on; flags of `sonant calibrate`.
+OPTIONS = (
+    *("device", "device_id", "device_bytes", "conv_search", "cuda_graphs"),
+    *("runtime", "precision", "max_error", "threads"),
+)
 
 
 class Entry(BaseModel):
@@ -34,11 +39,12 @@ class Entry(BaseModel):
 
 
 def key_of(engine: Engine, options: RuntimeOptions, workers: int) -> Key:
-    """Return what a measurement of `engine` depends on; threads and workers are those that are given, 0 where none are.
+    """Return what a measurement of `engine` depends on; `workers` are those that are given, 0 where none are.
 
     It asks the runtime and the GPU, which takes a moment the first time. Raises RuntimeUnavailableError.
     """
-    names = {graph.runtime for graph in engine.graphs}
+    graphs = [graph for form in engine.forms.usable for graph in form.graphs]
+    names = {graph.runtime for graph in graphs}
     return {
         "schema_version": SCHEMA_VERSION,
         "processor": host.processor(),
@@ -46,8 +52,8 @@ def key_of(engine: Engine, options: RuntimeOptions, workers: int) -> Key:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round((host.memory() or 0) / 2**30),
         "runtimes": {name: runtimes.find(name).describe(options.device) for name in sorted(names)},
-        "graphs": {file: sha256 for graph in engine.graphs for file, sha256 in sorted(graph.sha256.items())},
-        "threads": options.threads,
+        "graphs": {file: sha256 for graph in graphs for file, sha256 in sorted(graph.sha256.items())},
+        "options": {name: getattr(options, name) for name in OPTIONS},
         "workers": workers,
     }
 

@@ -83,6 +83,13 @@ def best_setting(settings: Sequence[Setting]) -> Setting:
     return min(good, key=lambda setting: (setting.workers, setting.threads))
 
 
+def best_form(forms: Sequence[tuple[float, float]]) -> int:
+    """Return the index of the form, of which (error, cost) are given, that is the fastest; of equals the most exact."""
+    least = min(cost for _, cost in forms)
+    good = [(error, index) for index, (error, cost) in enumerate(forms) if cost * (1 - SAME) <= least]
+    return min(good)[1]
+
+
 def best_budget(cells: Sequence[Cell]) -> float:
     """Return the fewest seconds of audio per batch that lose less than 3 % against the best, over all lengths.
 
@@ -90,7 +97,7 @@ def best_budget(cells: Sequence[Cell]) -> float:
     share a batch is then to wait for the others' end.
     """
     budgets = sorted({cell.padded for cell in cells})
-    costs = {budget: _cost(cells, budget) for budget in budgets}
+    costs = {budget: batched(cells, budget) for budget in budgets}
     least = min(costs.values())
     return next(budget for budget in budgets if costs[budget] * (1 - GAIN) <= least)
 
@@ -122,7 +129,7 @@ def row_bytes(lengths: Sequence[float], peaks: Sequence[float]) -> tuple[float, 
     return linear * raised, square * raised
 
 
-def _cost(cells: Sequence[Cell], budget: float) -> float:
+def batched(cells: Sequence[Cell], budget: float) -> float:
     """Return the time per clip at `budget`, as a share of that alone: the geometric mean over the lengths."""
     shares = []
     for length in {cell.length for cell in cells}:

@@ -1,30 +1,26 @@
-"""Measuring an engine on this host, within a time that is given.
+"""Measuring one form of an engine on this host, within a time that is given.
 
-Candidates are timed in turn, A B A B ..., and compared by the medians of the ratios in each round: what slows the host
-down for a while slows all of them.
+Candidates are compared by the medians of the ratios in each round.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines import host
 from engines.errors import OutOfMemoryError
 from engines.memory import UNMEASURED, RowMemory
-from engines.runtimes import RuntimeOptions
 from server.calibration import Calibration
 from server.calibration.decide import (
     SENTENCE,
     Cell,
     Setting,
+    batched,
     best_budget,
     best_count,
     best_setting,
@@ -32,8 +28,8 @@ from server.calibration.decide import (
     cost_line,
     row_bytes,
 )
-from server.calibration.peak import held_up
-from server.calibration.subject import EngineSubject, Subject
+from server.calibration.subject import Subject
+from server.calibration.timing import Run, Timer
 
 # Seconds of the clips in batches: from a word to the longest that most models take at once.
 LENGTHS = (1.0, 3.0, 10.0, 30.0)
@@ -47,18 +43,10 @@ ROW_PARTS, PAIR = (1 / 8, 1 / 4, 1 / 2, 1.0), 2
 LARGEST_STEP = 256
 # Shares of the time: for memory, for threads and workers, for batches, for steps of a decoder.
 SHARES = (0.2, 0.3, 0.3, 0.2)
-# Of a share, the first untimed round of all candidates may take so much, so that there is time for as many rounds as
-# medians need; candidates that it does not come to are left out.
-FIRST_ROUND = 0.1
 # Of what memory is free, copies of the weights may take so much while threads are compared.
 MEMORY_SHARE = 0.5
-# Of its time a run has at least this share itself, whatever the kernel's clocks say.
-LEAST_SHARE = 0.01
-# Rounds after which a median does not move by what matters here.
-ROUNDS = 25
 
 Progress = Callable[[str], None]
-Run = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -68,17 +56,7 @@ class Measured:
     calibration: Calibration
     settings: tuple[Setting, ...]
     cells: tuple[Cell, ...]
-
-
-def measure(
-    folder: Path, options: RuntimeOptions, workers: int, seconds: float, progress: Progress = lambda step: None
-) -> Measured:
-    """Measure the engine in `folder`; `options.threads` and `workers` that are not 0 are given. Raises EngineError."""
-
-    def open_subject(threads: int) -> Subject:
-        return EngineSubject(folder, replace(options, threads=threads))
-
-    return Measurement(open_subject, host.engine_threads(), seconds, progress).run(options.threads, workers)
+    cost: float  # seconds of the host that a sentence takes, all workers being busy with batches
 
 
 class Measurement:
@@ -89,20 +67,15 @@ class Measurement:
         open_subject: Callable[[int], Subject],
         usable: int,
         seconds: float,
+        timer: Timer,
         progress: Progress = lambda step: None,
-        clock: Callable[[], float] = time.perf_counter,
-        held_up: Callable[[], float] = held_up,
     ) -> None:
-        """`usable` cores may be used, and about `seconds` taken, or what one round of the least takes.
-
-        `held_up` says how long others have run in place of this thread, in seconds.
-        """
+        """`usable` cores may be used, and about `seconds` taken, or what one round of the least takes."""
         self._open = open_subject
         self._usable = usable
         self._seconds = seconds
         self._progress = progress
-        self._clock = clock
-        self._held_up = held_up
+        self._timer = timer
 
     def run(self, threads: int = 0, workers: int = 0) -> Measured:
         """Measure; `threads` and `workers` that are not 0 are given. Raises EngineError."""
@@ -122,7 +95,9 @@ class Measurement:
             live_beams = self._live_beams(subject, SHARES[3] * self._seconds) if subject.beams else None
         finally:
             subject.close()
-        return Measured(_calibration(chosen, cells, row, live_beams), tuple(settings), tuple(cells))
+        calibration = _calibration(chosen, cells, row, live_beams)
+        cost = batched(cells, calibration.batch_seconds) / chosen.throughput
+        return Measured(calibration, tuple(settings), tuple(cells), cost)
 
     def _row(self, subject: Subject, seconds: float) -> RowMemory:
         """Measure what a row takes, from short to long as far as the time allows."""
@@ -130,7 +105,7 @@ class Measurement:
         every = [max(subject.shortest, longest * part) for part in ROW_PARTS]
         rows = PAIR if subject.max_rows(every[0]) >= PAIR else 1
         lengths, peaks = list[float](), list[float]()
-        end = self._clock() + seconds
+        end = self._timer.clock() + seconds
         subject.batch(every[0], rows)  # the first run allocates what then stays
         for length in every:
             if subject.max_rows(length) < rows:  # by what was found so far
@@ -144,7 +119,7 @@ class Measurement:
             lengths.append(length)
             peaks.append(peak / rows)
             subject.learn(RowMemory(*row_bytes(lengths, peaks)))
-            if self._clock() > end:
+            if self._timer.clock() > end:
                 break
         if not lengths:
             return UNMEASURED
@@ -168,7 +143,7 @@ class Measurement:
             runs: list[Run] = [partial(subjects[each].clips, length, 1, 1) for each in numbers]
             runs += [partial(subjects[each].clips, length, 2 * count, count) for each, count in several]
             # Where there is nothing to choose, one round says how long a clip takes.
-            times = self._interleave(runs, SHARES[1] * self._seconds * (len(tried) > 1), len(runs))
+            times = self._timer.interleave(runs, SHARES[1] * self._seconds * (len(tried) > 1), len(runs))
         finally:
             for other in subjects.values():
                 if other is not subject:
@@ -183,7 +158,7 @@ class Measurement:
         """Time batches of several lengths and sizes, as far as the time and the memory allow, the smallest first."""
         grid = sorted(_grid(subject), key=lambda cell: (cell[0] * cell[1], cell[1]))
         runs: list[Run] = [partial(subject.batch, length, count) for length, count in grid]
-        times = self._interleave(runs, seconds, 1)
+        times = self._timer.interleave(runs, seconds, 1)
         grid = grid[: times.shape[1]]
         alone = {length: index for index, (length, count) in enumerate(grid) if count == 1}
         return [
@@ -202,36 +177,10 @@ class Measurement:
         most = max(1, min(LARGEST_STEP // subject.beams, subject.max_rows(length)))
         counts = [1 << power for power in range(most.bit_length())]
         self._progress("Steps of the decoder")
-        times = self._interleave([partial(subject.steps, length, count) for count in counts], seconds, 1)
+        times = self._timer.interleave([partial(subject.steps, length, count) for count in counts], seconds, 1)
         each = times / counts[: times.shape[1]]
         shares = np.median(each / each[:, :1], axis=0)
         return subject.beams * best_count(list(zip(counts, shares.tolist(), strict=False)))
-
-    def _interleave(self, runs: Sequence[Run], seconds: float, least: int) -> NDArray[np.float64]:
-        """Return the seconds [rounds, runs] of the first runs for which there is time, `least` of them at any rate."""
-        begun = self._clock()
-        fit: list[Run] = []
-        for run in runs:
-            if len(fit) >= least and self._clock() - begun > FIRST_ROUND * seconds:
-                break
-            try:
-                run()  # untimed: the first run plans and allocates
-            except OutOfMemoryError:
-                if len(fit) < least:
-                    raise
-                break
-            fit.append(run)
-        rounds: list[list[float]] = []
-        while not rounds or (len(rounds) < ROUNDS and self._clock() - begun < seconds):
-            rounds.append([self._timed(run) for run in fit])
-        return np.array(rounds)
-
-    def _timed(self, run: Run) -> float:
-        """Return the seconds of `run`, without what other processes took of them: the result is kept for long."""
-        before, begun = self._held_up(), self._clock()
-        run()
-        seconds = self._clock() - begun
-        return max(seconds - (self._held_up() - before), seconds * LEAST_SHARE)
 
 
 def _grid(subject: Subject) -> Iterator[tuple[float, int]]:

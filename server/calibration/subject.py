@@ -61,19 +61,22 @@ class Subject(Protocol):
 
 
 class EngineSubject:
-    """An engine of its own, with these `options`."""
+    """An engine of its own, with these `options`, in one of its forms."""
 
-    def __init__(self, folder: Path, options: RuntimeOptions) -> None:
-        """Load and verify what most requests need. Raises EngineError."""
+    def __init__(self, folder: Path, options: RuntimeOptions, form: str | None = None) -> None:
+        """Load and verify what most requests need; no other form stands in. Raises EngineError."""
         self._engine = engine = Engine(folder, options=options)
+        if form is not None:
+            engine.use(form)
         self._rate = engine.manifest.sample_rate
         self.shortest, self.longest = engine.manifest.seconds
         self._generation = engine.manifest.generation
-        graphs = [engine.start_graph, engine.step_graph] if self._generation else [engine.full_graph]
+        graphs = engine.first_graphs
         self.device, *_ = [engine.load(graph).device for graph in graphs]
         self.weights = engine.file_bytes(graphs)
         # The arena of a GPU keeps what it has taken: each run is counted from here.
-        self._free = cuda.free_memory() if self.device == "cuda" else None
+        self._gpu = options.device_id
+        self._free = cuda.free_memory(self._gpu) if self.device == "cuda" else None
         self._outputs = sorted(set(engine.manifest.task_outputs.values()))
         self.beams = self._generation.search.num_beams if self._generation else 0
         self._clips: dict[float, Clip] = {}
@@ -112,7 +115,7 @@ class EngineSubject:
         if self.device == "cpu":
             return peak_bytes(run)
         run()
-        free = cuda.free_memory()
+        free = cuda.free_memory(self._gpu)
         return None if self._free is None or free is None else max(0, self._free - free)
 
     def learn(self, row: RowMemory) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +14,11 @@ from typing import TypeVar
 from engines import repository
 from engines.engine import Engine
 from engines.manifest import Generation
-from engines.runtimes import RuntimeOptions
+from engines.replicas import open_engine
 from server.calibration import Calibration
 from server.calibration.background import Calibrator
 from server.decoding.text import TextDecoder
+from server.models import forms
 from server.models.model import Served
 from server.scheduling.limits import Limits
 from server.scheduling.scheduler import Scheduler
@@ -31,6 +33,7 @@ LIVE_BEAMS = 64
 
 T = TypeVar("T")
 OnHung = Callable[[str, float], None]
+Renew = Callable[[Served, Calibration], Awaitable[None]]
 
 
 class Loader:
@@ -39,28 +42,36 @@ class Loader:
     def __init__(self, settings: Settings, on_hung: OnHung | None = None) -> None:
         self._settings = settings
         self._on_hung = on_hung
-        self._options = RuntimeOptions(settings.device, settings.threads, settings.batch_bytes)
         self._calibrator = Calibrator(settings)
         # An engine that loads takes the time and the memory of many requests: one at a time.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
 
     def read(self, name: str, folder: Path) -> Engine:
         """Read engine.json of `folder`. Raises EngineError."""
-        return Engine(folder, name, options=self._options)
+        return open_engine(folder, name, self._settings.options(name))
 
-    async def load(self, engine: Engine) -> Served:
-        """Load and verify `engine`. Raises EngineError, or whatever else goes wrong; then nothing of it is left."""
+    async def load(self, engine: Engine, measured: Calibration | None = None) -> Served:
+        """Load and verify `engine`, as was `measured` just now, or else as is known of it.
+
+        Raises EngineError, or whatever else goes wrong; then nothing of it is left.
+        """
         generation = engine.manifest.generation
         files = await self._in_thread(partial(repository.state_of_files, engine))
         text = await self._in_thread(partial(TextDecoder, engine.folder, generation)) if generation else None
-        calibration = await self._in_thread(partial(self._calibrator.find, engine))
+        form_bytes = await self._in_thread(partial(forms.sizes, engine))
+        calibration = await self._in_thread(partial(self._calibrator.find, engine, measured))
         engine.tune(calibration.threads, calibration.row)
         file_bytes = await self._in_thread(partial(repository.load, engine))
+        if calibration.form not in (None, engine.form.name):  # that turned out not to work
+            default = Calibration.default(on_gpu=engine.device != "cpu")
+            calibration = replace(default, threads=calibration.threads).overridden(self._settings)
+            engine.tune(calibration.threads, calibration.row)
+        forms.tell(engine, self._settings.options(engine.name))
         if generation:
             tell_limits(engine.name, generation, self._settings)
         limits = self._limits(engine, calibration)
         scheduler = Scheduler(engine.name, engine, engine.manifest.sample_rate, limits, self._on_hung)
-        return Served(engine, scheduler, text, calibration, file_bytes, files)
+        return Served(engine, scheduler, text, calibration, file_bytes, files, form_bytes)
 
     async def unload(self, served: Served) -> None:
         """Finish what was admitted, then give the memory back."""
@@ -68,12 +79,17 @@ class Loader:
         # Not in the thread that loads: another engine may take long.
         await asyncio.to_thread(repository.unload, served.engine)
 
-    async def calibrate(self, serving: Callable[[], Iterable[Served]], idle: Callable[[], bool]) -> None:
-        """Measure what was not measured on this host yet, whenever the server is `idle()`; until cancelled."""
+    async def calibrate(self, serving: Callable[[], Iterable[Served]], idle: Callable[[], bool], renew: Renew) -> None:
+        """Measure what was not measured on this host yet, whenever the server is `idle()`; until cancelled.
 
-        def apply(engine: Engine, calibration: Calibration) -> None:
+        `renew` puts an engine in another form in the place of one that is served, which it says is to be run so.
+        """
+
+        async def apply(engine: Engine, calibration: Calibration) -> None:
             for served in serving():
-                if served.engine is engine:
+                if served.engine is engine and calibration.form not in (None, engine.form.name):
+                    await renew(served, calibration)
+                elif served.engine is engine:
                     live = calibration.live(served.calibration) if served.calibration else calibration
                     served.calibration = live
                     engine.tune(live.threads, live.row)
@@ -95,6 +111,7 @@ class Loader:
 
     def _limits(self, engine: Engine, calibration: Calibration) -> Limits:
         settings = self._settings
+        gpus = max(1, len(settings.device_ids)) if engine.device == "cuda" else 1
         # Until it was measured what a batch costs: what the golden clips cost when they were replayed.
         seconds_per_second = calibration.seconds_per_second or engine.seconds_per_second or 0.0
         return Limits(
@@ -103,7 +120,7 @@ class Loader:
             settings.max_padding,
             calibration.live_beams or LIVE_BEAMS,
             live_seconds=settings.live_seconds,
-            workers=calibration.workers,
+            workers=settings.workers or calibration.workers * gpus,
             watchdog_seconds=settings.watchdog_seconds,
             fixed_seconds=calibration.fixed_seconds,
             seconds_per_second=seconds_per_second,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from engines.engine import Engine
 from engines.manifest import Task
@@ -27,6 +27,10 @@ VERIFICATION = Gauge(
     "Error of an output against transformers, as measured when the model was loaded.",
     ["model", "graph", "output"],
 )
+FORM = Gauge("sonant_model_form", "1 for the form that is in use.", ["model", "runtime", "precision"])
+FALLBACKS = Counter(
+    "sonant_model_form_fallbacks_total", "Forms that turned out not to work, so that another stands in.", ["model"]
+)
 
 
 @dataclass(eq=False)
@@ -39,6 +43,8 @@ class Served:
     calibration: Calibration | None = None
     file_bytes: int = 0  # of the graphs that were loaded with it
     files: FileStates = field(default_factory=dict)  # when it was loaded
+    form_bytes: Mapping[str, int] = field(default_factory=dict)  # by form: the size of its files
+    fallbacks: int = 0  # of the engine, that were counted
     leases: int = 0  # held now
     leased: int = 0  # times, in all
     retired: asyncio.Event = field(default_factory=asyncio.Event)  # set when it is to be closed
@@ -75,7 +81,7 @@ class Model:
         self.error: str | None = None  # why it, or what was to take its place, is not served
         self.served: Served | None = None
         self.changing = asyncio.Lock()  # held by whoever loads or unloads it
-        self._published: list[tuple[str, str, str]] = []  # labels of its verification errors
+        self._published: dict[Gauge, dict[tuple[str, ...], float]] = {}  # by the labels beside its name
         self.become("loading")
 
     def become(self, state: State) -> None:
@@ -96,18 +102,20 @@ class Model:
 
     def serve(self, served: Served, version: str | None) -> Served | None:
         """Have requests use `served` from now on; return what they used until now."""
+        self.publish()
         before, self.served = self.served, served
         self.engine, self.version, self.error = served.engine, version, None
         self.become("ready")
-        self._publish()
+        self.publish()
         return before
 
     def withdraw(self) -> Served | None:
         """Have no more requests use it; return what they used until now."""
+        self.publish()
         before, self.served = self.served, None
         self.error = None
         self.become("unloading" if before else "unloaded")
-        self._publish()
+        self.publish()
         return before
 
     def fail(self, error: str) -> None:
@@ -116,13 +124,25 @@ class Model:
         if self.served is None:
             self.become("failed")
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Bring the metrics of its engine up to date: it loads graphs and gives up forms while it is served."""
         FILE_BYTES.labels(self.name).set(self.served.file_bytes if self.served else 0)
-        for labels in self._published:
-            VERIFICATION.remove(*labels)
-        loaded = self.served.engine.checks.copy() if self.served else {}
-        self._published = []
-        for check in (check for checks in loaded.values() for check in checks):
-            labels = (self.name, check.graph, check.output)
-            VERIFICATION.labels(*labels).set(check.error)
-            self._published.append(labels)
+        fallbacks = FALLBACKS.labels(self.name)
+        if self.served is None:
+            self._set(VERIFICATION, {})
+            self._set(FORM, {})
+            return
+        engine = self.served.engine
+        fallbacks.inc(engine.fallbacks - self.served.fallbacks)
+        self.served.fallbacks = engine.fallbacks
+        checks = (check for checks in engine.checks.copy().values() for check in checks)
+        self._set(VERIFICATION, {(check.graph, check.output): check.error for check in checks})
+        self._set(FORM, {(engine.form.runtime, engine.form.precision): 1})
+
+    def _set(self, gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:
+        """Set `gauge` to `values` by the labels beside the model's name, and forget those of before."""
+        for labels, value in values.items():
+            gauge.labels(self.name, *labels).set(value)
+        for labels in self._published.get(gauge, {}).keys() - values.keys():
+            gauge.remove(self.name, *labels)
+        self._published[gauge] = values

@@ -21,7 +21,11 @@ def reason(error: Exception, models: Path) -> str:
         return error.message
     if not isinstance(error, EngineError):
         return "an unexpected error; the server's log has it"
-    text = str(error)
+    return without_folders(str(error), models)
+
+
+def without_folders(text: str, models: Path) -> str:
+    """Return `text` with its files named from the folder `models` on, and others by their last part."""
     for folder in dict.fromkeys((models.resolve(), models.absolute(), models)):
         text = re.sub(rf"(?<![\w./-]){re.escape(str(folder))}/", "", text)
     return FOLDERS.sub("", text)

@@ -18,6 +18,7 @@ from engines import repository
 from engines.engine import Engine
 from engines.errors import EngineError
 from engines.manifest import Task
+from server.calibration import Calibration
 from server.errors import (
     ApiError,
     ModelLoadError,
@@ -56,6 +57,8 @@ class Models:
         self._models = {name: self._read(name, folder) for name, folder in folders.items()}
         if not self._models:
             logger.warning("no engines in %s", settings.models)
+        for name in sorted(settings.model_errors.keys() - self._models.keys()):
+            logger.warning("model_errors has %r, which is not in the models folder", name)
         self._awaited = set(self._models)  # were there at the start, and have been neither served nor unloaded since
         self._defaults = Defaults(settings.defaults, self._models)
         self._changes: set[asyncio.Task[None]] = set()
@@ -72,6 +75,11 @@ class Models:
         """
         return not self._awaited and any(model.state in ("ready", "unloading", "unloaded") for model in self)
 
+    def publish(self) -> None:
+        """Bring the metrics of all models up to date."""
+        for model in self:
+            model.publish()
+
     @property
     def idle(self) -> bool:
         """Whether no request uses any model, and none is being loaded or unloaded."""
@@ -81,7 +89,8 @@ class Models:
     async def run(self) -> None:
         """Load the models, then calibrate them whenever there is nothing else to do; until cancelled."""
         await self.load_all()
-        await self._loader.calibrate(lambda: [model.served for model in self if model.served], lambda: self.idle)
+        serving = lambda: [model.served for model in self if model.served]  # noqa: E731
+        await self._loader.calibrate(serving, lambda: self.idle, self._renew)
 
     async def load_all(self) -> None:
         """Load the models that were there at the start, one by one; one that fails does not stop the others."""
@@ -202,6 +211,30 @@ class Models:
             logger.info("model %s is ready%s: %s", model.name, version, ", ".join(model.tasks))
             if before:
                 self._retire(before)
+
+    async def _renew(self, before: Served, measured: Calibration) -> None:
+        """Serve the engine of `before` as `measured`, in another form; where that fails, `before` is served on."""
+        for model in self:
+            if model.served is before:
+                await self._to_the_end(self._exchange(model, before, measured))
+
+    async def _exchange(self, model: Model, before: Served, measured: Calibration) -> None:
+        async with model.changing:
+            try:
+                engine = await asyncio.to_thread(self._loader.read, model.name, before.engine.folder)
+                files = await asyncio.to_thread(repository.state_of_files, engine)
+                if model.served is not before or files != before.files:  # another was loaded, or is about to be
+                    return
+                served = await self._loader.load(engine, measured)
+            except Exception as error:
+                logger.warning("model %s stays in %s: %s", model.name, before.engine.form.name, error)
+                return
+            if served.engine.form.name != measured.form:  # that did not work after all, as the log says
+                self._retire(served)
+                return
+            model.serve(served, model.version)
+            logger.info("model %s is served in %s now", model.name, served.engine.form.name)
+            self._retire(before)
 
     async def _newer(self, model: Model) -> Engine | None:
         """Read engine.json of the newest version; return None where that is served, and its files are as they were."""

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Response
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from server.routes.answers import ServiceDep
+
 router = APIRouter()
 
 
@@ -17,7 +19,8 @@ router = APIRouter()
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics() -> Response:
+async def metrics(service: ServiceDep) -> Response:
     """Answer with all metrics, as text. Always that: whatever `Accept` says, Prometheus reads it."""
+    service.models.publish()
     # In a thread: it takes milliseconds, and reads files of the kernel.
     return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Depends, Query
 
 from engines.manifest import Manifest, Task
+from server.models import forms
 from server.models.model import Model
 from server.routes.answers import ServiceDep
 from server.routes.deadlines import deadline_of, in_time
@@ -119,6 +120,7 @@ def describe(model: Model, service: Service) -> ModelItem:
             "max_seconds": manifest.seconds[1],
             "hidden_size": manifest.hidden_size,
             "hidden_states": list(manifest.hidden_states),
+            "forms": forms.describe(model.engine, model.served, service.settings.models),
             "parity": {
                 graph: {check.output: check.error for check in checks}
                 for graph, checks in model.engine.checks.copy().items()

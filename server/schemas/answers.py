@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
+from engines.manifest import DeviceName, Plan, Precision, Quality, RuntimeName
 from server.calibration import Calibration
 
 WindowCount = Annotated[PositiveInt, Field(description="Into how many windows the clip was cut; 1 if it was not.")]
@@ -159,6 +160,34 @@ class GenerationItem(BaseModel):
     beams: int
 
 
+class FormItem(BaseModel):
+    """A form of a model: its graphs of one runtime and precision."""
+
+    runtime: RuntimeName
+    precision: Precision
+    devices: Annotated[list[DeviceName], Field(description="On which it is of use.")]
+    in_use: bool
+    reason: Annotated[
+        str | None, Field(description="Why it may not be used here; null where it may, and another is faster.")
+    ]
+    error: Annotated[float | None, Field(description="The largest of `errors`, with which `max_error` is compared.")]
+    errors: Annotated[
+        dict[str, float],
+        Field(
+            description="By output: the largest error against transformers on the golden clips, as measured at export."
+        ),
+    ]
+    cosine: Annotated[float | None, Field(description="The least between an output and that of transformers.")]
+    quality: Annotated[
+        list[Quality], Field(description="What that comes to on clips with known answers, where it was evaluated.")
+    ]
+    verified: Annotated[
+        bool, Field(description="Whether it has reproduced the golden clips in its runtime, at export or here.")
+    ]
+    file_bytes: Annotated[int | None, Field(description="Size of its files; null if the model is not served.")]
+    plans: Annotated[list[Plan], Field(description="For which GPUs it was built, and for which batches.")]
+
+
 State = Annotated[
     Literal["loading", "ready", "failed", "unloading", "unloaded"],
     Field(description="A model that is replaced is ready all the time; unloading: what was admitted is finished."),
@@ -201,6 +230,9 @@ class ModelItem(BaseModel):
     variant: Annotated[str | None, Field(description="A named departure from what the checkpoint computes.")] = None
     variant_difference: Annotated[
         dict[str, float] | None, Field(description="By output: the error of the variant against the checkpoint.")
+    ] = None
+    forms: Annotated[
+        list[FormItem] | None, Field(description="Of every runtime and precision that the engine has.")
     ] = None
     parity: Annotated[
         dict[str, dict[str, float]] | None,

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from sonant.commands import forms
 from sonant.commands.parsing import NEEDS_SERVE, Commands, fail, seconds, threads
 
 # With an engine of a million parameters enough for 25 rounds, after which the medians stay where they are.
@@ -20,7 +21,9 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     parser = commands.add_parser("calibrate", help="measure how an engine runs best on this host, for the server")
     parser.add_argument("engine", type=Path, help="the engine's folder")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    forms.add(parser)
+    forms.add_max_error(parser)
+    forms.add_gpu(parser)
     parser.add_argument("--threads", type=threads, default=0, help="only with so many, if the server is set to them")
     parser.add_argument("--workers", type=threads, default=0, help="only so many batches at a time, likewise")
     parser.add_argument("--seconds", type=seconds, default=DEFAULT_SECONDS, help="time to take, about (default: 60)")
@@ -33,18 +36,17 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from engines.engine import Engine
     from engines.errors import EngineError
-    from engines.runtimes import RuntimeOptions
     from server.calibration.cache import Cache, Entry, key_of
-    from server.calibration.measure import measure
+    from server.calibration.race import measure
     from server.settings import default_cache
     from sonant.terminal import print_measured, steps
 
     if arguments.attached:
         _attach()
     cache = Cache(arguments.cache or default_cache())
-    options = RuntimeOptions(arguments.device, arguments.threads)
+    options = forms.options(arguments)
     try:
-        key = key_of(Engine(arguments.engine), options, arguments.workers)
+        key = key_of(Engine(arguments.engine, options=options), options, arguments.workers)
         if arguments.attached:
             measured = measure(arguments.engine, options, arguments.workers, arguments.seconds)
             print(Entry(key=key, calibration=measured.calibration).model_dump_json())
@@ -54,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
         cache.write(key, measured.calibration)
     except (EngineError, OSError) as error:
         return fail(error)
-    print_measured(measured.settings, measured.cells)
+    print_measured(measured)
     print(f"{measured.calibration}\nKept in {cache.path(key)}")
     return 0
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from sonant.commands import forms
 from sonant.commands.parsing import Commands, Parser, fail, threads
 
 Task = Literal["transcribe", "encode", "classify"]
@@ -55,7 +56,8 @@ def _fill(task: Task, parser: Parser) -> None:
 def _add_places(parser: Parser) -> None:
     here = parser.add_argument_group("in this process")
     here.add_argument("--models", type=Path, help="the folder of engines (default: models, or SONANT_MODELS)")
-    here.add_argument("--device", choices=("auto", "cpu", "cuda"), help="what the engine runs on (default: auto)")
+    forms.add(here, several=True)
+    forms.add_max_error(here)
     here.add_argument(
         "--threads", type=threads, help="inside one operation (default: as calibrated, or all cores but one)"
     )

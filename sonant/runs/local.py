@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engines import host
+from engines.engine import Engine
 from engines.errors import EngineError
 from engines.manifest import MANIFEST_NAME
 from server.audio.decoders import Source
@@ -29,6 +30,7 @@ from server.errors import (
 )
 from server.formats.documents import DOCUMENTS
 from server.models.model import Served
+from server.process import switch_often
 from server.running import ClipRow
 from server.schemas.options import ClassifyOptions, EncodeOptions, TranscribeOptions
 from server.service import Context, Service
@@ -50,9 +52,6 @@ BATCHES_AHEAD = 4
 # alone, and 15 % faster than in batches of 30 s, which leave its caches; clips of 0.5 to 3 s up to 50 % faster than
 # alone.
 CPU_BATCH_SECONDS = 10.0
-# Seconds after which a thread of Python gives way to another, 5 ms by default: the engine's may wait for so long after
-# each batch, which takes a small engine 50 ms.
-SWITCH_SECONDS = 0.0005
 # However short they are: each takes some of the event loop's time.
 MAX_FILES = 256
 # A run waits for itself alone: nothing is refused for being too much.
@@ -65,7 +64,8 @@ Do = Callable[[Source, float], Awaitable[Outcome]]
 class Local:
     """An engine that is loaded."""
 
-    def __init__(self, service: Service, do: Do, timeout: float | None) -> None:
+    def __init__(self, engine: Engine, service: Service, do: Do, timeout: float | None) -> None:
+        self.engine = engine
         self._service = service
         self._do = do
         self._timeout = math.inf if timeout is None else timeout
@@ -101,7 +101,7 @@ async def loaded(task: str, options: Mapping[str, Any], flags: Mapping[str, Any]
     from a call.
     """
     model, settings = _settings(options.get("model"), flags)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    switch_often()
     run = asyncio.current_task()
     hung: list[str] = []
 
@@ -117,7 +117,7 @@ async def loaded(task: str, options: Mapping[str, Any], flags: Mapping[str, Any]
     try:
         name = await _load(service, model, task)
         async with service.models.lease(name, task) as served:  # type: ignore[arg-type]  # it was leased just now
-            local = Local(service, _prepared(service, served, task, options), options.get("timeout"))
+            local = Local(served.engine, service, _prepared(service, served, task, options), options.get("timeout"))
             yield local, _room(served, settings)
     except asyncio.CancelledError:
         if hung:

@@ -23,8 +23,9 @@ SCHEMAS: Mapping[Task, type[Options]] = {
     "encode": EncodeOptions,
     "classify": ClassifyOptions,
 }
-# Of the server's settings, those that are flags here too.
-SETTINGS = ("models", "device", "threads", "workers", "decoders", "cache")
+# Of the server's settings, those that are flags here too; what comes out depends on the form.
+FORM = ("runtime", "precision", "max_error")
+SETTINGS = ("models", *FORM, "device", "device_ids", "threads", "workers", "decoders", "cache")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Request:
     @property
     def description(self) -> Mapping[str, Any]:
         """What outcomes depend on: those of two runs that differ in it do not belong together."""
-        options = {name: value for name, value in self.options.items() if name != "timeout"}
+        form = {name: value for name, value in self.settings.items() if name in FORM}
+        options = {name: value for name, value in self.options.items() if name != "timeout"} | form
         return {"task": self.task, "format": self.form.suffix, **options}
 
     @classmethod

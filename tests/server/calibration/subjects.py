@@ -38,6 +38,7 @@ class FakeSubject:
     row: RowMemory = field(default_factory=lambda: RowMemory(2_000_000, 50_000))
     capacity: float = float("inf")  # padded seconds beyond which there is no memory
     noise: Callable[[], float] = lambda: 1.0
+    rows: int = 1_000_000  # that a batch may have, whatever the memory
     beams: int = 0
     step: Callable[[int], float] = lambda rows: 0.01  # seconds of a step with so many rows
     measured: list[float] = field(default_factory=list)  # padded seconds of the runs whose memory was measured
@@ -58,7 +59,7 @@ class FakeSubject:
         self.clock.now += self.step(count * self.beams) * self.noise()
 
     def max_rows(self, length: float) -> int:
-        return int(LIMIT / self.learnt.of(length)) if self.learnt else 1000
+        return min(self.rows, int(LIMIT / self.learnt.of(length)) if self.learnt else 1000)
 
     def memory(self, run: Callable[[], None]) -> int | None:
         """Two rows of the length that `run` is for."""

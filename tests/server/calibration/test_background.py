@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from engines.engine import Engine
-from server.calibration import Calibration, background
+from engines.runtimes import RuntimeOptions
+from server.calibration import Calibration, FormTime, background
 from server.calibration.background import Calibrator
-from server.calibration.cache import Cache, key_of
+from server.calibration.cache import Cache, Entry, key_of
 from server.settings import Settings
+from tests.server.models.two_forms import place
 from tests.server.process import serving
 
 ENGINE = Path(__file__).parents[3] / "demo" / "engines" / "hubert-ctc-english"
@@ -56,7 +58,10 @@ class Bench:
 
         async def main() -> None:
             calibrator = Calibrator(self.settings)
-            apply = lambda engine, calibration: self.applied.append(calibration)  # noqa: E731
+
+            async def apply(engine: Engine, calibration: Calibration) -> None:
+                self.applied.append(calibration)
+
             task = asyncio.create_task(calibrator.run(lambda: [self.engine], lambda: not self.busy, apply))
             await waiting(until)
             task.cancel()
@@ -69,7 +74,7 @@ class Bench:
             asyncio.run(main())
 
 
-def refuse(engine: Engine, calibration: Calibration) -> None:
+async def refuse(engine: Engine, calibration: Calibration) -> None:
     raise AssertionError(f"{engine.name} is given {calibration}")
 
 
@@ -88,7 +93,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     (tmp_path / "marks").mkdir()
     settings = Settings(cache=tmp_path / "cache", device="cpu")
     made = Bench(tmp_path, settings, Engine(ENGINE))
-    key = key_of(made.engine, Calibrator(settings)._options, 0)
+    key = key_of(made.engine, settings.options("any"), 0)
     data = FOUND.__dict__
     (tmp_path / "answer").write_text(json.dumps({"key": key, "calibration": data}))
     return made
@@ -108,10 +113,45 @@ def test_what_is_measured_is_applied_and_kept(bench: Bench, caplog: pytest.LogCa
     [mark] = (bench.folder / "marks").iterdir()
     arguments = mark.read_text().split()
     assert arguments[1:4] == ["calibrate", str(ENGINE), "--attached"]
-    assert {"--device=cpu", "--threads=0", "--workers=0"} <= set(arguments)
+    assert {"--device=cpu", "--threads=0", "--workers=0", "--precision=auto", "--max-error=0.0001"} <= set(arguments)
     found = Calibrator(bench.settings).find(bench.engine)
     assert found == FOUND
     assert "measured on this host" in caplog.text
+
+
+def test_the_form_that_was_found_is_put_in_use_and_what_was_left_out_is_said(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = place(tmp_path / "models")
+    bench.settings = Settings(cache=tmp_path / "cache", device="cpu", model_errors={"any": 1.0})
+    bench.engine = Engine(folder, "any", bench.settings.options("any"))
+    left_out = FormTime("onnxruntime/int8", reason="it is broken")
+    found = replace(FOUND, form="onnxruntime/fp32", forms=(left_out,))
+    key = key_of(bench.engine, bench.settings.options("any"), 0)
+    data = Entry(key=key, calibration=found).model_dump_json()
+    (tmp_path / "answer").write_text(data)
+    bench.run(ANSWER, lambda: any((bench.folder / "cache").rglob("*.json")))
+    assert bench.applied == [found]
+    assert "model any: onnxruntime/int8 was left out: it is broken" in caplog.text
+    [mark] = (bench.folder / "marks").iterdir()
+    assert "--max-error=1.0" in mark.read_text().split()
+    again = Engine(folder, "any", bench.settings.options("any"))
+    assert again.form.name == "onnxruntime/int8"
+    assert Calibrator(bench.settings).find(again) == found
+    assert again.form.name == "onnxruntime/fp32"
+
+
+def test_memory_is_counted_for_one_form_at_a_time(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(place(tmp_path / "models"), options=RuntimeOptions("cpu", max_error=1.0))
+    one = max(engine.file_bytes(form.graphs) for form in engine.forms.usable)
+    assert one < engine.file_bytes(engine.graphs)
+    monkeypatch.setattr("engines.host.free_memory", lambda: int(background.COPIES * one))
+    background._check_memory(engine, 0)
+    monkeypatch.setattr("engines.host.free_memory", lambda: int(background.COPIES * one) - 1)
+    with pytest.raises(RuntimeError, match="free memory"):
+        background._check_memory(engine, 0)
 
 
 def test_what_is_found_is_not_measured_again(bench: Bench) -> None:
@@ -230,7 +270,7 @@ def test_without_memory_on_the_gpu_nothing_is_started(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Engine, "device", "cuda")
-    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: background.CONTEXT_BYTES)
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda number: background.CONTEXT_BYTES)
     bench.run(ANSWER, lambda: "free GPU memory" in caplog.text)
     assert not bench.started
 

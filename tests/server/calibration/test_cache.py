@@ -96,6 +96,13 @@ def test_the_key_tells_hosts_engines_and_settings_apart(monkeypatch: pytest.Monk
         key_of(other, RuntimeOptions("cpu"), 0),
         key_of(engine, RuntimeOptions("cpu", threads=2), 0),
         key_of(engine, RuntimeOptions("cpu"), 2),
+        key_of(engine, RuntimeOptions("cpu", precision="fp32"), 0),
+        key_of(engine, RuntimeOptions("cpu", runtime="onnxruntime"), 0),
+        key_of(engine, RuntimeOptions("cpu", max_error=0.02), 0),
+        key_of(engine, RuntimeOptions("cpu", device_id=1), 0),
+        key_of(engine, RuntimeOptions("cpu", device_bytes=1), 0),
+        key_of(engine, RuntimeOptions("cpu", conv_search="default"), 0),
+        key_of(engine, RuntimeOptions("cpu", cuda_graphs=True), 0),
     ]
     for name, value in (("cores", 77), ("processor", "Another"), ("memory", 2**40)):
         monkeypatch.setattr(f"engines.host.{name}", lambda value=value: value)

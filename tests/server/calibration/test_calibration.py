@@ -40,3 +40,4 @@ def test_other_threads_wait_for_the_next_load() -> None:
 def test_it_can_be_read() -> None:
     said = "threads 3, workers 2, 16 s of audio in a batch, which takes 1.0 ms and 20.00 ms per second"
     assert str(FOUND) == said
+    assert str(replace(FOUND, form="onnxruntime/int8")) == f"onnxruntime/int8, {said}"

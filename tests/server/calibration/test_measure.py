@@ -9,6 +9,7 @@ import pytest
 from engines.errors import OutOfMemoryError
 from engines.memory import UNMEASURED, RowMemory
 from server.calibration.measure import Measured, Measurement
+from server.calibration.timing import Timer
 from tests.server.calibration.subjects import Clock, FakeSubject
 
 CPU: dict[str, Any] = {"fixed": 0.0002, "per_second": 0.01}
@@ -32,7 +33,7 @@ class Bench:
 
     def measure(self, usable: int = 1, seconds: float = 60.0, threads: int = 0, workers: int = 0) -> Measured:
         held_up = lambda: self.clock() * self.taken  # noqa: E731
-        measurement = Measurement(self.open, usable, seconds, self.said.append, self.clock, held_up)
+        measurement = Measurement(self.open, usable, seconds, Timer(self.clock, held_up), self.said.append)
         return measurement.run(threads, workers)
 
 
@@ -101,6 +102,21 @@ def test_how_many_are_written_about_at_a_time(step: Callable[[int], float], beam
 
 def test_without_a_decoder_nothing_is_written() -> None:
     assert Bench(**CPU).measure().calibration.live_beams is None
+
+
+def test_a_graph_whose_rows_depend_on_each_other_runs_one_at_a_time() -> None:
+    bench = Bench(**CPU, row=RowMemory(2_000_000, 0), rows=1)
+    found = bench.measure()
+    assert {cell.count for cell in found.cells} == {1}
+    assert found.calibration.batch_seconds == 1.0
+    assert bench.opened[0].measured[0] == pytest.approx(3.75)
+    assert found.calibration.bytes_per_second > 0
+
+
+def test_the_cost_is_that_of_a_sentence_in_the_best_batches() -> None:
+    assert Bench(**CPU).measure().cost == pytest.approx(0.0502, rel=0.01)
+    assert Bench(**CPU).measure(usable=7).cost == pytest.approx(0.0502 / 7, rel=0.01)
+    assert 0.005 < Bench(**GPU).measure(workers=1).cost < 0.015  # of 0.025 alone
 
 
 def test_batches_stay_within_the_memory() -> None:

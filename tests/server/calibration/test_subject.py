@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from engines.engine import Engine
-from engines.errors import RuntimeUnavailableError
+from engines.errors import EngineTamperedError, RuntimeUnavailableError
 from engines.memory import RowMemory
 from engines.runtimes import RuntimeOptions
 from server.calibration.subject import STEPS, EngineSubject
+from tests.server.models.two_forms import break_it, place
 
 ENGINES = Path(__file__).parents[3] / "demo" / "engines"
 OPTIONS = RuntimeOptions("cpu", 1)
@@ -70,10 +71,22 @@ def test_clips_are_written_about_again_from_their_beginning(monkeypatch: pytest.
 def test_on_a_gpu_a_run_takes_what_the_arena_has_grown_by_since_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows by less with a longer batch if a shorter one has been there before."""
     free = iter([1000, 900, 700, 700])
-    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda: next(free))
+    monkeypatch.setattr("engines.runtimes.cuda.free_memory", lambda number: next(free))
     monkeypatch.setattr(Engine, "load", lambda *_: SimpleNamespace(device="cuda"))
     subject = EngineSubject(ENGINES / "hubert-intent-english", OPTIONS)
     assert [subject.memory(lambda: None) for _ in range(3)] == [100, 300, 300]
+
+
+def test_no_other_form_stands_in_for_the_one_that_is_measured(tmp_path: Path) -> None:
+    folder = place(tmp_path / "engine")
+    options = RuntimeOptions("cpu", 1, max_error=1.0)
+    subject = EngineSubject(folder, options, "onnxruntime/fp32")
+    subject.batch(1.0, 1)
+    assert set(subject._engine.checks) == {"fp32"}
+    subject.close()
+    break_it(folder)
+    with pytest.raises(EngineTamperedError):
+        EngineSubject(folder, options, "onnxruntime/int8")
 
 
 def test_what_is_closed_is_gone() -> None:

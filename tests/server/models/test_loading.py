@@ -11,6 +11,7 @@ from engines.errors import EngineTamperedError
 from server.calibration import Calibration
 from server.errors import ApiError
 from server.models.loading import Loader, tell_limits
+from server.models.model import Served
 from server.settings import Settings
 from tests.server.process import noise
 from tests.server.scheduling.fakes import plan
@@ -36,6 +37,10 @@ def run(settings: Settings, test: Callable[[Loader], Awaitable[None]]) -> None:
         loader.close()
 
     asyncio.run(limited())
+
+
+async def refuse(served: Served, measured: Calibration) -> None:
+    raise AssertionError(f"{served.engine.name} is to be served in {measured.form}")
 
 
 @pytest.mark.parametrize("name", [WRITER, ENCODER])
@@ -66,7 +71,7 @@ def test_beams_at_a_time_are_as_measured(
 ) -> None:
     async def test(loader: Loader) -> None:
         found = replace(Calibration.default(), live_beams=measured)
-        monkeypatch.setattr(loader._calibrator, "find", lambda engine: found)
+        monkeypatch.setattr(loader._calibrator, "find", lambda engine, measured: found)
         served = await loader.load(loader.read(ENCODER, DEMO / ENCODER))
         assert served.scheduler._limits.live_beams == expected
         await loader.unload(served)
@@ -98,14 +103,14 @@ def test_a_calibration_holds_from_now_on(tmp_path: Path, monkeypatch: pytest.Mon
         async def measure(
             engines: Callable[[], Iterable[Engine]],
             idle: Callable[[], bool],
-            apply: Callable[[Engine, Calibration], None],
+            apply: Callable[[Engine, Calibration], Awaitable[None]],
         ) -> None:
             assert list(engines()) == [served.engine, other.engine]
             assert idle()
-            apply(served.engine, found)
+            await apply(served.engine, found)
 
         monkeypatch.setattr(loader._calibrator, "run", measure)
-        await loader.calibrate(lambda: [served, other], lambda: True)
+        await loader.calibrate(lambda: [served, other], lambda: True, refuse)
         assert served.calibration == found
         assert other.calibration != found
         assert (served.scheduler._limits.workers, served.scheduler._limits.batch_seconds) == (3, 7.0)
@@ -128,7 +133,7 @@ def test_a_request_between_two_looks_is_noticed(tmp_path: Path, monkeypatch: pyt
             assert [idle(), idle()] == [False, True]
 
         monkeypatch.setattr(loader._calibrator, "run", measure)
-        await loader.calibrate(lambda: [served], lambda: True)
+        await loader.calibrate(lambda: [served], lambda: True, refuse)
         await loader.unload(served)
 
     run(Settings(cache=tmp_path), test)
@@ -141,11 +146,13 @@ def test_other_threads_wait_for_the_next_load(tmp_path: Path, monkeypatch: pytes
         assert loaded is not None
         found = replace(loaded, threads=loaded.threads + 1, workers=3, batch_seconds=7.0)
 
-        async def measure(engines: object, idle: object, apply: Callable[[Engine, Calibration], None]) -> None:
-            apply(served.engine, found)
+        async def measure(
+            engines: object, idle: object, apply: Callable[[Engine, Calibration], Awaitable[None]]
+        ) -> None:
+            await apply(served.engine, found)
 
         monkeypatch.setattr(loader._calibrator, "run", measure)
-        await loader.calibrate(lambda: [served], lambda: True)
+        await loader.calibrate(lambda: [served], lambda: True, refuse)
         assert served.calibration == replace(loaded, batch_seconds=7.0)
         await loader.unload(served)
 

@@ -12,7 +12,8 @@ from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip, outcom
 
 def engine(**errors: float) -> Any:
     checks = {"fp32": [Check("fp32", output, error, error, 1.0) for output, error in errors.items()]}
-    return SimpleNamespace(checks=checks, manifest=SimpleNamespace(tasks=("encode",)))
+    form = SimpleNamespace(runtime="onnxruntime", precision="int8")
+    return SimpleNamespace(checks=checks, manifest=SimpleNamespace(tasks=("encode",)), form=form, fallbacks=0)
 
 
 def served(**errors: float) -> Served:
@@ -57,6 +58,30 @@ def test_a_life_and_its_metrics() -> None:
     assert model.state == "loading"
     model.fail("broken")
     assert (model.state, model.error, state_of("life")) == ("failed", "broken", ["failed"])
+
+
+def test_the_metrics_of_its_forms() -> None:
+    def in_use() -> list[str]:
+        found = [metric for metric in REGISTRY.collect() if metric.name == "sonant_model_form"]
+        samples = [sample for sample in found[0].samples if sample.labels["model"] == "forms"]
+        assert all(sample.value == 1 for sample in samples)
+        return [f"{sample.labels['runtime']}/{sample.labels['precision']}" for sample in samples]
+
+    def fallbacks() -> float | None:
+        return REGISTRY.get_sample_value("sonant_model_form_fallbacks_total", {"model": "forms"})
+
+    model, first, second = Model("forms"), served(), served()
+    model.serve(first, None)
+    assert (in_use(), fallbacks()) == (["onnxruntime/int8"], 0)
+    first.engine.form.precision, first.engine.fallbacks = "fp32", 2  # type: ignore[misc]
+    assert in_use() == ["onnxruntime/int8"]
+    model.publish()
+    assert (in_use(), fallbacks()) == (["onnxruntime/fp32"], 2)
+    first.engine.fallbacks = 3  # type: ignore[misc]
+    model.serve(second, None)
+    assert (in_use(), fallbacks()) == (["onnxruntime/int8"], 3)
+    model.withdraw()
+    assert (in_use(), fallbacks()) == ([], 3)
 
 
 def test_its_queue_is_closed_when_the_last_lease_ends_and_what_was_asked_is_finished() -> None:

@@ -353,7 +353,9 @@ def test_no_request_fails_while_models_are_replaced_and_unloaded(tmp_path: Path)
     data = wav(noise(1))
 
     with serving(tmp_path) as server:
-        expected = server.client.post(f"/v1/encode?model={NAME}&pooling=mean", content=data).json()["data"]
+        [expected] = server.client.post(f"/v1/encode?model={NAME}&pooling=mean", content=data).json()["data"]
+        # In a batch with others: the error that is promised.
+        close = pytest.approx(expected["embedding"], rel=0, abs=1e-5 * max(map(abs, expected["embedding"])))
 
         def ask(model: str) -> list[tuple[int, str | None]]:
             """Return the answers that are not the expected ones, and how many there were."""
@@ -363,7 +365,7 @@ def test_no_request_fails_while_models_are_replaced_and_unloaded(tmp_path: Path)
                 answers += 1
                 if response.status_code != 200:
                     strange.append((response.status_code, response.json()["error"]["code"]))
-                elif response.json()["data"] != expected:
+                elif response.json()["data"][0]["embedding"] != close:
                     strange.append((200, None))
             return [*strange, (answers, "answers")]
 

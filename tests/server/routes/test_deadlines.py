@@ -27,7 +27,7 @@ def test_what_is_late_is_cancelled() -> None:
         async with in_time(time.perf_counter() + 0.05):
             await asyncio.sleep(60)
 
-    with pytest.raises(DeadlineError, match=r"was not done within 0\.0\d+ s"):
+    with pytest.raises(DeadlineError, match=r"was not done within \d"):
         asyncio.run(late())
 
 

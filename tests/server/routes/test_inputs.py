@@ -1,6 +1,5 @@
 import base64
 import resource
-import time
 from typing import Any
 
 import httpx
@@ -83,12 +82,12 @@ def test_every_answer_has_an_id_and_a_timing(server: Server, speech: bytes) -> N
 
 def test_a_request_that_is_not_done_in_time_is_504_and_its_clips_are_dropped(server: Server) -> None:
     part = ("file", ("long.wav", wav(noise(20), subtype="PCM_16")))
-    started = time.monotonic()
-    response = server.client.post("/v1/encode?pooling=mean&timeout=0.05", files=[part] * 16)
+    before = server.metric("sonant_engine_audio_seconds_total")
+    response = server.client.post("/v1/encode?pooling=mean&timeout=0.01", files=[part] * 16)
     assert server.error(response) == (504, "deadline_exceeded", "timeout")
     assert response.json()["error"]["type"] == "timeout_error"
-    assert time.monotonic() - started < 10  # at most the clip that ran, and the reading of the body
     assert answer(server.client.post("/v1/encode?pooling=mean&timeout=60", files=[part]))
+    assert server.metric("sonant_engine_audio_seconds_total") - before <= 3 * 20  # the last, and at most what ran
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "soon", "601"])
@@ -112,10 +111,10 @@ def test_an_upload_that_cannot_be_stored(server: Server) -> None:
 def test_a_form_in_another_charset_is_not_decoded(server: Server, speech: bytes, charset: str) -> None:
     part = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + 200_000 * b"a" + b"\r\n--B--\r\n"
     headers = {"Content-Type": f"multipart/form-data; boundary=B; charset={charset}"}
-    started = time.monotonic()
+    before = server.metric("process_cpu_seconds_total")
     response = server.client.post("/v1/encode", content=part, headers=headers)
     assert server.error(response) == (415, "media_type_not_supported", None)
-    assert time.monotonic() - started < 5
+    assert server.metric("process_cpu_seconds_total") - before < 2  # to decode it takes the longer the longer it is
     files = {"file": ("a.wav", speech)}
     request = server.client.build_request("POST", "/v1/encode?pooling=mean", files=files)
     request.headers["Content-Type"] += "; charset=UTF-8"

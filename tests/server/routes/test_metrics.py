@@ -16,7 +16,7 @@ MODEL = "usm-spoken-words"
 # What must not stand in the place of a base unit.
 NOT_BASE = ("_milliseconds", "_ms", "_minutes", "_hours", "_kilobytes", "_megabytes", "_mb", "_percent", "_samples")
 LABELS = {"task", "model", "status", "stage", "reason", "state", "outcome", "graph", "output"}
-LABELS |= {"le", "version", "onnxruntime", "python"}
+LABELS |= {"le", "version", "onnxruntime", "python", "runtime", "precision"}
 STATUSES = re.compile(r"[1-5]\d\d")
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from server.windows import Geometry, Span, spans
 from tests.server import faulty
 from tests.server.faulty import poisoned
 from tests.server.formats.subtitles import read_srt, read_vtt
-from tests.server.process import Server, noise, serving, wav
+from tests.server.process import Server, noise, serving, until, wav
 
 DEMO = Path(__file__).parents[3] / "demo"
 ENGLISH, GERMAN, OTHER = "hubert-ctc-english", "hubert-translate-english-german", "hubert-intent-english"
@@ -272,15 +273,22 @@ class TestStreaming:
         events = list(client.audio.transcriptions.create(file=silence, model=ENGLISH, stream=True))
         assert [event.type for event in events] == ["transcript.text.done"]
 
-    def test_the_text_comes_while_the_rest_is_run(self, client: OpenAI, long_clip: NDArray[np.float32]) -> None:
-        slow = dict.fromkeys(range(1, len(windows_of(long_clip))), "slow")
-        with client.audio.transcriptions.create(file=failing(long_clip, slow), model=ENGLISH, stream=True) as stream:
-            next(iter(stream))
-            first = time.monotonic()
-            *_, done = stream
-        assert done.type == "transcript.text.done"
-        # Two windows are on their way at a time: the second may have been run when the first is sent.
-        assert time.monotonic() - first > faulty.SLOW_SECONDS * (len(slow) - 1) / 2
+    def test_the_text_comes_while_the_rest_is_run(
+        self, server: Server, client: OpenAI, long_clip: NDArray[np.float32]
+    ) -> None:
+        begun = threading.Event()
+
+        def read() -> Any:
+            file = failing(long_clip, {len(windows_of(long_clip)) - 1: "hold"})
+            with client.audio.transcriptions.create(file=file, model=ENGLISH, stream=True) as stream:
+                next(iter(stream))
+                begun.set()
+                *_, done = stream
+                return done
+
+        with server.held(read) as answer:
+            assert begun.wait(60)
+        assert answer.result().type == "transcript.text.done"
 
     def test_an_error_in_the_midst(self, client: OpenAI, long_clip: NDArray[np.float32]) -> None:
         file = failing(long_clip, {2: "raise"})
@@ -306,17 +314,14 @@ class TestStreaming:
     def test_a_client_that_leaves_ends_it(self, server: Server, client: OpenAI, long_clip: NDArray[np.float32]) -> None:
         clip = np.tile(long_clip, 3)
         file = failing(clip, dict.fromkeys(range(1, len(windows_of(clip))), "slow"))
-        before = metric(server, "sonant_engine_audio_seconds_total")
+        before = server.metric("sonant_engine_audio_seconds_total")
         stream = client.audio.transcriptions.create(file=file, model=ENGLISH, stream=True)
         next(iter(stream))
         stream.close()
-        deadline = time.monotonic() + 30
-        while metric(server, "sonant_requests_in_progress") > 1:  # the one that asks
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: server.metric("sonant_requests_in_progress") == 1)  # the one that asks
         assert client.audio.transcriptions.create(file=FILE, model=ENGLISH).text
-        assert metric(server, "sonant_queue_audio_seconds") == 0
-        assert metric(server, "sonant_engine_audio_seconds_total") - before < len(clip) / RATE / 2
+        assert server.metric("sonant_queue_audio_seconds") == 0
+        assert server.metric("sonant_engine_audio_seconds_total") - before < len(clip) / RATE / 2
 
 
 def check_stream(client: OpenAI, file: bytes | Path, **options: Any) -> None:
@@ -325,12 +330,6 @@ def check_stream(client: OpenAI, file: bytes | Path, **options: Any) -> None:
     assert isinstance(done, TranscriptionTextDoneEvent)
     assert "".join(getattr(event, "delta", "") for event in deltas) == done.text
     assert done.text == client.audio.transcriptions.create(file=file, **options).text
-
-
-def metric(server: Server, name: str) -> float:
-    """Return the sum of a metric over all labels."""
-    lines = server.client.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
 
 
 class TestModels:
@@ -451,25 +450,21 @@ class TestErrors:
             client.embeddings.create(input="text", model=ENGLISH)
 
     def test_a_full_server_is_asked_again_when_it_says(self, server: Server, client: OpenAI) -> None:
-        slow = wav(poisoned(noise(QUEUE_SECONDS), "slow"))
-        refusals: list[openai.RateLimitError] = []
+        clip = noise(QUEUE_SECONDS)
+        hold, quick = wav(poisoned(clip, "hold")), wav(clip)
         with connect(server, max_retries=50) as patient, ThreadPoolExecutor(2) as pool:
 
-            def ask() -> None:
-                assert patient.audio.transcriptions.create(file=slow, model=ENGLISH).usage
+            def ask(file: bytes) -> None:
+                assert patient.audio.transcriptions.create(file=file, model=ENGLISH).usage
 
-            for _ in range(20):  # as often as one of two is done before the third comes
-                running, waiting = pool.submit(ask), pool.submit(ask)
-                while not metric(server, "sonant_queue_audio_seconds") and not (running.done() and waiting.done()):
-                    time.sleep(0.01)
-                try:
-                    client.audio.transcriptions.create(file=slow, model=ENGLISH)
-                except openai.RateLimitError as error:
-                    refusals.append(error)
-                    break
-            ask()  # in vain at first, too
-            running.result()
-            waiting.result()
-        [refusal] = refusals
+            with server.held(lambda: ask(hold)) as held:
+                waiting = pool.submit(ask, quick)
+                until(lambda: server.metric("sonant_queue_audio_seconds"))
+                with pytest.raises(openai.RateLimitError) as caught:
+                    client.audio.transcriptions.create(file=quick, model=ENGLISH)
+                again = pool.submit(ask, quick)  # in vain at first, too
+            for answer in (held, waiting, again):
+                answer.result()
+        refusal = caught.value
         assert refusal.code == "queue_full"
         assert int(refusal.response.headers["Retry-After"]) >= 1

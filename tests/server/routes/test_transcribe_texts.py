@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.process import Server, noise, serving, wav
+from tests.server.process import Server, noise, serving, until, wav
 from tests.server.routes.asking import transcribe
 from tests.server.translation import LANGUAGES, Translator, write_translator
 
@@ -132,17 +132,21 @@ def test_the_languages_are_listed(server: Server, speech: bytes) -> None:
 def test_a_short_request_is_answered_long_before_a_long_text_ends(server: Server, translator: Translator) -> None:
     clip = CLIPS[0]
     assert len(translator.tokens(clip, max_length=LONG + 1)[0]) == LONG + 1  # it does not end by itself
+    most = 0
     with ThreadPoolExecutor(1) as pool:
-        started = time.perf_counter()
-        long = pool.submit(transcribe, server, clip, max_tokens=LONG, beams=1)
-        time.sleep(0.1)
-        served = 0
-        while not long.done():
-            assert server.client.post("/v1/encode?pooling=mean", content=wav(CLIPS[4])).status_code == 200
-            assert transcribe(server, CLIPS[4], max_tokens=2)["data"][0]["tokens"] == 2
-            served += 1
-        assert long.result()["data"][0]["tokens"] == LONG
-        assert served >= 3, f"{served} short requests in {time.perf_counter() - started:.1f} s"
+        for _ in range(10):  # until this process is not held up
+            long = pool.submit(transcribe, server, clip, max_tokens=LONG, beams=1)
+            until(lambda: long.done() or server.metric("sonant_requests_in_progress") == 2)  # noqa: B023
+            served = 0
+            while not long.done():
+                assert server.client.post("/v1/encode?pooling=mean", content=wav(CLIPS[4])).status_code == 200
+                assert transcribe(server, CLIPS[4], max_tokens=2)["data"][0]["tokens"] == 2
+                served += 1
+            assert long.result()["data"][0]["tokens"] == LONG
+            most = max(most, served)
+            if most >= 3:
+                break
+    assert most >= 3
 
 
 def test_a_client_that_leaves_ends_its_text(server: Server) -> None:
@@ -153,20 +157,19 @@ def test_a_client_that_leaves_ends_its_text(server: Server) -> None:
             connection.sendall(f"{head}\r\n\r\n".encode() + data)
             time.sleep(0.2)
 
-    started = time.perf_counter()
-    transcribe(server, CLIPS[1], max_tokens=LONG, beams=16)
-    whole = time.perf_counter() - started
     for _ in range(6):
         leave()
-    started = time.perf_counter()
+    until(lambda: server.metric("sonant_requests_in_progress") == 1)  # the one that asks
     transcribe(server, CLIPS[1], max_tokens=3)
-    assert time.perf_counter() - started < max(whole, 0.5)
+    busy = server.metric("sonant_engine_busy_seconds_total")
+    time.sleep(0.2)
+    assert server.metric("sonant_engine_busy_seconds_total") == busy
 
 
 def test_sigterm_lets_a_text_that_was_begun_end(models: Path) -> None:
     with serving(models, max_tokens=LONG) as server, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(transcribe, server, CLIPS[0], max_tokens=LONG)
-        time.sleep(0.3)
+        until(lambda: answer.done() or server.metric("sonant_requests_in_progress") == 2)  # one asks for this
         server.process.send_signal(signal.SIGTERM)
         assert answer.result()["data"][0]["tokens"] == LONG
-        assert server.process.wait(10) == 0
+        assert server.process.wait(60) == 0
