@@ -2,10 +2,11 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 from rich.progress import track
 
 from demo.augment import add_noise, babble, white_to
@@ -16,20 +17,10 @@ SNR_DB = 20.0
 Row = tuple[str, str]
 
 
-def edits(spoken: Sequence[str], written: Sequence[str]) -> int:
-    """Count the insertions, deletions and substitutions (Levenshtein) that turn `written` into `spoken`."""
-    row = list(range(len(written) + 1))
-    for i, left in enumerate(spoken, 1):
-        previous, row[0] = row[0], i
-        for j, right in enumerate(written, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (left != right))
-    return row[-1]
-
-
 def error_rate(pairs: list[tuple[str, str]], letters: bool = False) -> float:
     """Word (or letter) error rate of (spoken, written) pairs: edits over spoken words."""
     cut = [(list(a), list(b)) if letters else (a.split(), b.split()) for a, b in pairs]
-    return sum(edits(a, b) for a, b in cut) / sum(len(a) for a, _ in cut)
+    return sum(Levenshtein.distance(a, b) for a, b in cut) / sum(len(a) for a, _ in cut)
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,9 @@ def exact(heard: list[Heard]) -> float:
 
 def interval(heard: list[Heard], draws: int = 1000) -> str:
     """Estimate the 95 % interval of the word error rate by resampling clips."""
-    counts = [(edits(item.right.split(), item.answer.split()), len(item.right.split())) for item in heard]
+    counts = [
+        (Levenshtein.distance(item.right.split(), item.answer.split()), len(item.right.split())) for item in heard
+    ]
     rng = random.Random(0)
     rates = []
     for _ in range(draws):
