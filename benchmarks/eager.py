@@ -19,12 +19,11 @@ class Eager:
     """The encoder of a checkpoint in transformers."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Load the model; ValueError where it is more than an encoder with a head."""
-        if checkpoint.config.is_encoder_decoder:
-            raise ValueError(f"{checkpoint.source} is a {checkpoint.architecture}: only encoders are compared")
+        """Load the model."""
         self._extractor = checkpoint.feature_extractor()
         model: Any = checkpoint.model(checkpoint.architecture)
-        self._model = model.base_model  # without a head: `embeddings` is what both sides are asked for
+        # Without a head or a decoder: `embeddings` is what both sides are asked for.
+        self._model = model.encoder if checkpoint.config.is_encoder_decoder else model.base_model
         self.attention = str(self._model.config._attn_implementation)
 
     def __call__(self, clips: Sequence[Clip]) -> list[NDArray[np.float32]]:

@@ -17,7 +17,8 @@ from transformers.utils import logging
 from benchmarks import console, machine
 from benchmarks.records.exports import Families, FamilyCell
 from engines.engine import Engine
-from export.exporter import DEFAULT_OUTPUTS, export
+from export.exporter import export
+from export.outputs import DEFAULT_OUTPUTS
 from sonant.terminal import steps
 from tests.server.agreement import errors
 from tests.server.process import noise, serving

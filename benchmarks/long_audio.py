@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from rapidfuzz.distance import Levenshtein
 
 from benchmarks import console
 from benchmarks.load import subjects
@@ -336,20 +337,7 @@ def relative(frames: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray
 def word_errors(pairs: Sequence[tuple[str, str]]) -> float:
     """Return the edits that turn what was heard into what was said, by the words that were said."""
     words = [(said.upper().split(), heard.upper().split()) for said, heard in pairs]
-    return sum(edits(said, heard) for said, heard in words) / sum(len(said) for said, _ in words)
-
-
-def edits(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Count insertions, deletions and substitutions (Levenshtein), a row of the table at a time."""
-    numbers = {word: number for number, word in enumerate({*said, *heard})}
-    columns = np.array([numbers[word] for word in heard], np.int64)
-    steps = np.arange(len(heard) + 1)
-    row = steps
-    for number, word in enumerate(said, 1):
-        other = np.minimum(row[1:] + 1, row[:-1] + (columns != numbers[word]))
-        # What is cheapest with insertions before it: row[j] = min over i <= j of other[i] + (j - i).
-        row = np.minimum.accumulate(np.concatenate([[number], other]) - steps) + steps
-    return int(row[-1])
+    return sum(Levenshtein.distance(said, heard) for said, heard in words) / sum(len(said) for said, _ in words)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +17,7 @@ FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "bf16", "i8mm", "sve"),
 )
-PACKAGES = ("torch", "transformers", "onnxruntime", "numpy")
+PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "numpy")
 
 
 class Machine(BaseModel):
@@ -49,8 +50,12 @@ def describe() -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what was measured, and of Python."""
-    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    """Return the versions of what was measured, as far as it is installed, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def commit() -> str | None:

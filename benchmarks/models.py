@@ -58,7 +58,7 @@ def prepare(
     variant = None if checkpoint else recipes.RECIPES[model].variant
     wanted = set(_quarters(found.config) if layers is None else layers)
     folder = cache / "engines" / f"{found.name}-{found.sha256[:12]}"
-    key = json.dumps({"exporter": _sources(), "versions": versions(), "checkpoint": found.sha256})
+    key = json.dumps({"exporter": sources(), "versions": versions(), "checkpoint": found.sha256})
     manifest = _cached(folder, key)
     present = {graph.layers for graph in manifest.graphs} - {manifest.num_layers} if manifest else set()
     if manifest is None or not wanted <= present:
@@ -98,9 +98,10 @@ def _key_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.key")
 
 
-def _sources() -> str:
+def sources() -> str:
     """Return a hash of what makes an engine: an old one must not be measured in a new one's place."""
     total = hashlib.sha256()
-    for path in (*sorted((ROOT / "export").rglob("*.py")), ROOT / "engines" / "manifest.py"):
+    schema = [ROOT / "engines" / name for name in ("manifest.py", "parts.py")]
+    for path in (*sorted((ROOT / "export").rglob("*.py")), *schema):
         total.update(path.read_bytes())
     return total.hexdigest()

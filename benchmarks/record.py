@@ -8,22 +8,28 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from benchmarks.records.exports import Exports, Families
+from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
 from benchmarks.records.load import Overhead, Overload, Soak, Throughput
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 from benchmarks.records.offline import Offline
 from benchmarks.records.policy import Policy
+from benchmarks.records.precision import Precision
 from benchmarks.records.speed import Latency, Layers
 from benchmarks.records.timestamps import Timestamps
 
 Loads = Throughput | Overhead | Overload | Soak | Offline
-Record = Latency | Layers | Exports | Families | Policy | Loads | LongRecording | WindowEffect | Timestamps
+Measured = Latency | Layers | Precision | Exports | Families | Policy | Timestamps
+OnGpu = GpuParity | GpuSpeed | GpuShapes | GpuLoad
+Record = Measured | OnGpu | Loads | LongRecording | WindowEffect
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="benchmark")])
 
 
 def write(record: Record, path: Path) -> None:
-    """Write `record` as JSON."""
+    """Write `record` as JSON: as a whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def read(path: Path) -> Record:

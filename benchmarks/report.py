@@ -14,17 +14,21 @@ from benchmarks.base import Run
 from benchmarks.machine import ROOT
 from benchmarks.record import Record
 from benchmarks.records.exports import Exports, Families
+from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
 from benchmarks.records.load import Overhead, Overload, Soak, Throughput
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 from benchmarks.records.offline import Offline
 from benchmarks.records.policy import Policy
+from benchmarks.records.precision import Precision, Precisions
 from benchmarks.records.speed import Latency, Layers
 from benchmarks.records.timestamps import Timestamps
 
+Section = Record | Precisions
+
 RESULTS = Path("benchmarks", "results")
 # Where the table of each kind of result stands.
-PAGES: dict[Path, tuple[type[Record], ...]] = {
-    Path("README.md"): (Families,),
+PAGES: dict[Path, tuple[type[Section], ...]] = {
+    Path("README.md"): (Families, Precisions),
     Path("benchmarks", "README.md"): (
         Throughput,
         Overhead,
@@ -37,6 +41,11 @@ PAGES: dict[Path, tuple[type[Record], ...]] = {
         Timestamps,
         Latency,
         Layers,
+        Precision,
+        GpuParity,
+        GpuSpeed,
+        GpuShapes,
+        GpuLoad,
         Exports,
     ),
 }
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables are out of date")
     arguments = parser.parse_args(argv)
     try:
-        records = read_all(arguments.root / RESULTS)
+        records = with_digests(read_all(arguments.root / RESULTS))
         pages = {arguments.root / page: kinds for page, kinds in PAGES.items()}
         old = {page: page.read_text(encoding="utf-8") for page in pages}
         new = {
@@ -81,7 +90,13 @@ def read_all(results: Path) -> list[Record]:
     return records
 
 
-def insert(page: Path, text: str, records: Iterable[Record]) -> str:
+def with_digests(records: Sequence[Record]) -> list[Section]:
+    """Return the records, and what is made of several."""
+    found = tuple(each for each in records if isinstance(each, Precision) and each.lengths)
+    return [*records, *[Precisions(records=found)] * bool(found)]
+
+
+def insert(page: Path, text: str, records: Iterable[Section]) -> str:
     """Return `text`, that of `page`, with the sections of `records` between the markers; ValueError without them."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -91,7 +106,7 @@ def insert(page: Path, text: str, records: Iterable[Record]) -> str:
     return before + begin + "\n\n" + "\n".join(sections) + "\n" + end + after
 
 
-def section(result: Record) -> str:
+def section(result: Section) -> str:
     """Return one record as Markdown."""
     header, rows = result.table
     lines = [header, ["---:"] * len(header), *rows]

@@ -11,7 +11,7 @@ from export import families
 from tests.support import noise
 from tests.zoo import Kind, ast, speech_encoder_decoder, usm, wav2vec2
 
-KINDS = [wav2vec2.KIND, ast.KIND, usm.KIND]
+KINDS = [wav2vec2.KIND, ast.KIND, usm.KIND, speech_encoder_decoder.KIND]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -23,9 +23,3 @@ def test_a_batch_of_one_length_is_the_truth_of_each_clip(kind: Kind, samples: in
     reference = families.build(checkpoint).reference
     for clip, row in zip(clips, rows, strict=True):
         np.testing.assert_allclose(row, reference(clip)["embeddings"], rtol=0, atol=1e-4)
-
-
-def test_what_writes_texts_is_refused(tmp_path: Path) -> None:
-    folder = speech_encoder_decoder.write(tmp_path, "SpeechEncoderDecoderModel")
-    with pytest.raises(ValueError, match="SpeechEncoderDecoderModel: only encoders"):
-        Eager(checkpoints.resolve(str(folder)))

@@ -2,13 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks import long_audio, record
-from benchmarks.long_audio import edits, joined, main, relative, sentences, word_errors, write_recording
+from benchmarks.long_audio import joined, main, relative, sentences, word_errors, write_recording
 from benchmarks.records.long_audio import LongRecording, WindowEffect
-from demo.measure import edits as plain_edits
 
 ENGINE = "demo/engines/hubert-ctc-english"
 
@@ -45,11 +42,6 @@ def test_windows_against_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert with_context.near < without.near
     assert len(found.table[0]) == len(found.table[1][0])
     assert "Word errors of the whole" in found.summary
-
-
-@given(said=st.lists(st.sampled_from("abc"), max_size=12), heard=st.lists(st.sampled_from("abcd"), max_size=12))
-def test_edits_are_those_of_levenshtein(said: list[str], heard: list[str]) -> None:
-    assert edits(said, heard) == plain_edits(said, heard)
 
 
 def test_word_errors() -> None:

@@ -32,7 +32,7 @@ def test_an_engine_of_another_exporter_is_not_measured(cache: Path, monkeypatch:
         raise Exported
 
     monkeypatch.setattr(models, "export", export)
-    monkeypatch.setattr(models, "_sources", lambda: "changed")
+    monkeypatch.setattr(models, "sources", lambda: "changed")
     with pytest.raises(Exported):
         models.prepare("tiny", None, (), cache, lambda step: None)
 
