@@ -94,6 +94,7 @@ def test_every_module_has_its_test_module() -> None:
         "engines/batch.py": "engines/test_engine.py",
         "engines/errors.py": "engines/test_manifest.py",
         "engines/parts.py": "engines/test_manifest.py",
+        **{f"engines/runtimes/tensorrt/{name}.py": "bindings/test_calls.py" for name in ("device", "log", "session")},
         "export/errors.py": "export/test_exporter.py",
         "export/exportable.py": "export/test_exporter.py",
         "export/families/ast.py": "export/test_ast.py",
@@ -101,7 +102,11 @@ def test_every_module_has_its_test_module() -> None:
         **{f"export/decoders/{name}.py": "export/test_speech_encoder_decoder.py" for name in DECODERS},
         "export/families/speech_encoder_decoder.py": "export/test_speech_encoder_decoder.py",
         "export/graphs.py": "export/test_exporter.py",
+        "export/outputs.py": "export/test_exporter.py",
+        "export/precision/form.py": "export/precision/test_typed.py",
         "export/families/sew.py": "export/test_sew.py",
+        "export/tensorrt/build.py": "bindings/test_build.py",
+        **{f"export/tensorrt/{name}.py": "bindings/test_calls.py" for name in ("builder", "progress")},
         "export/families/usm.py": "export/test_usm.py",
         "export/families/wav2vec2.py": "export/test_wav2vec2.py",
         **{f"export/speech/{name}.py": "export/test_hubert.py" for name in SPEECH},
@@ -122,9 +127,15 @@ def test_every_module_has_its_test_module() -> None:
             f"sonant/commands/{name}.py": "sonant/commands/test_runs.py"
             for name in ("classify", "encode", "transcribe")
         },
+        **{f"sonant/doctor/{name}.py": "sonant/doctor/test_examination.py" for name in ("finding", "request")},
+        "sonant/doctor/child.py": "sonant/doctor/test_isolation.py",
+        "sonant/doctor/configuration.py": "sonant/doctor/test_engines.py",
+        "sonant/commands/evaluate.py": "sonant/evaluation/test_evaluate.py",
+        "sonant/evaluation/asking.py": "sonant/evaluation/test_evaluate.py",
         **{f"sonant/runs/{name}.py": "sonant/commands/test_runs.py" for name in RUNS},
         **{f"sonant/runs/{name}.py": "sonant/runs/test_destinations.py" for name in ("archive", "state")},
         **{f"sonant/runs/{name}.py": "sonant/runs/test_outputs.py" for name in ("errors", "outcomes")},
+        "sonant/commands/build.py": "bindings/test_build.py",
         "sonant/terminal.py": "sonant/test_cli.py",
     }
     assert all((ROOT / path).is_file() for path in elsewhere)
