@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engines.manifest import Precision, RuntimeName
+from engines.runtimes import find
 from export.errors import UnsupportedError
 from export.precision import int8, openvino, typed
 from export.precision.form import Form, Source, Writer
@@ -34,16 +35,24 @@ ALWAYS: Key = ("onnxruntime", "fp32")
 def choose(precisions: Sequence[Precision], runtimes: Sequence[RuntimeName]) -> list[Key]:
     """Return the forms to write behind ONNX Runtime's fp32: what there is of `precisions` for `runtimes`.
 
-    Raises UnsupportedError where one of them comes to nothing.
+    Raises UnsupportedError where one of them comes to nothing, RuntimeUnavailableError where a runtime is missing that
+    would verify what was written.
     """
-    wanted = {(runtime, precision) for runtime in runtimes for precision in precisions}
-    there = wanted & {ALWAYS, *WRITERS}
-    for precision in precisions:
-        if precision not in {key[1] for key in there}:
-            raise UnsupportedError(f"--precision {precision}: there is no such graph for {' or '.join(runtimes)}")
+    every = (ALWAYS, *WRITERS)
+    there = {key for key in every if key[0] in runtimes and key[1] in precisions}
     for runtime in runtimes:
-        if runtime not in {key[0] for key in there}:
+        if not any(key[0] == runtime for key in every):
+            known = ", ".join(dict.fromkeys(key[0] for key in every))
+            raise UnsupportedError(f"--runtimes {runtime}: there is no graph for it, but for {known}")
+    for precision in precisions:
+        if not any(key[1] == precision for key in there):
+            known = ", ".join(dict.fromkeys(key[1] for key in every if key[0] in runtimes))
+            raise UnsupportedError(f"--precision {precision}: graphs for {' and '.join(runtimes)} can be in {known}")
+    for runtime in runtimes:
+        if not any(key[0] == runtime for key in there):
             raise UnsupportedError(f"--runtimes {runtime}: there is no graph for it in {' or '.join(precisions)}")
+    for runtime in runtimes:
+        find(runtime).describe("cpu")
     return [key for key in WRITERS if key in there]
 
 
