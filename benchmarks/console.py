@@ -39,10 +39,13 @@ def check(what: str, error: float) -> float:
     return error
 
 
-def options(description: str, seconds: float) -> argparse.ArgumentParser:
-    """Return a parser with the options of every benchmark; `seconds` is the default of --seconds."""
+def options(name: str, description: str, seconds: float) -> argparse.ArgumentParser:
+    """Return a parser with the options of the benchmark of this name; `seconds` is the default of --seconds."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+        prog=f"sonant bench {name}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     subject = parser.add_mutually_exclusive_group()
     subject.add_argument(

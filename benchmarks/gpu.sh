@@ -40,7 +40,7 @@ measure() { # NAME SCENARIO OPTION ...
     local name=$1
     shift
     echo "== $name" >&2
-    timeout "$LIMIT" "$PYTHON" -m benchmarks.gpu "$@" "${DRY[@]}" --cache "$CACHE" --output "$RESULTS/gpu-$name.json"
+    timeout "$LIMIT" "$PYTHON" -m benchmarks gpu "$@" "${DRY[@]}" --cache "$CACHE" --output "$RESULTS/gpu-$name.json"
 }
 
 parity() { measure parity parity; }

@@ -1,4 +1,4 @@
-"""The tables of the READMEs, written from the recorded results: `python -m benchmarks.report`."""
+"""The tables of the READMEs, written from the recorded results: `sonant bench report`."""
 
 from __future__ import annotations
 
@@ -49,12 +49,14 @@ PAGES: dict[Path, tuple[type[Section], ...]] = {
         Exports,
     ),
 }
-BEGIN, END = "<!-- results: written by `python -m benchmarks.report` -->", "<!-- results: end -->"
+BEGIN, END = "<!-- results: written by `sonant bench report` -->", "<!-- results: end -->"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 where --check finds the tables out of date."""
-    parser = argparse.ArgumentParser(description="Write the recorded results into the READMEs.")
+    parser = argparse.ArgumentParser(
+        prog="sonant bench report", description="Write the recorded results into the READMEs."
+    )
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables are out of date")
     arguments = parser.parse_args(argv)
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stale = [page for page in pages if new[page] != old[page]]
     for page in stale:
         if arguments.check:
-            print(f"{page} is out of date: run `python -m benchmarks.report`", file=sys.stderr)
+            print(f"{page} is out of date: run `sonant bench report`", file=sys.stderr)
         else:
             page.write_text(new[page], encoding="utf-8")
             print(f"Wrote {page}", file=sys.stderr)
@@ -123,7 +125,3 @@ def provenance(run: Run) -> str:
         f"{machine.system}, {' '.join(machine.flags)}; load {machine.load:g} before the run. {versions}. "
         f"Commit {run.commit or 'unknown'}, seed {run.seed}, {run.date}."
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

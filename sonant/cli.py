@@ -7,7 +7,20 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sonant.commands import build, calibrate, classify, doctor, encode, evaluate, export, key, serve, transcribe, verify
+from sonant.commands import (
+    bench,
+    build,
+    calibrate,
+    classify,
+    doctor,
+    encode,
+    evaluate,
+    export,
+    key,
+    serve,
+    transcribe,
+    verify,
+)
 from sonant.commands.parsing import Parser
 
 
@@ -27,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sonant", description="Audio encoders as exact, self-verifying engines.")
     parser.add_argument("--version", action="version", version=version("sonant"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for module in (export, build, verify, evaluate, calibrate, serve, transcribe, encode, classify, key, doctor):
+    for module in (export, build, verify, evaluate, calibrate, serve, transcribe, encode, classify, key, doctor, bench):
         module.add(commands)
     return parser
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks import console, machine, models
-from benchmarks.families import specimens
+from benchmarks.exports.families import specimens
 from benchmarks.gpu import subjects
 from benchmarks.gpu.subjects import TorchEncoder
 from benchmarks.records.gpu import GpuParity, ParityCell

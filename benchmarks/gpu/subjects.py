@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import machine, models, recipes
-from benchmarks.eager import MEL_MASK
+from benchmarks.engines.eager import MEL_MASK
 from benchmarks.records.gpu import Device
 from engines import host
 from engines.batch import Clip

@@ -1,1 +1,1 @@
-"""Load against a real server process: throughput, overhead, overload and soak. `python -m benchmarks.load --help`."""
+"""Load against a real server process: throughput, overhead, overload and soak. `sonant bench load --help`."""

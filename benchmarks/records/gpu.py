@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.gpu` writes."""
+"""What `sonant bench gpu` writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.load` writes."""
+"""What `sonant bench load` writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.long_audio` writes."""
+"""What `sonant bench long-audio` writes."""
 
 from __future__ import annotations
 

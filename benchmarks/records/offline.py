@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.offline` writes."""
+"""What `sonant bench offline` writes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ n tokens through t frames takes n x t steps, which would grow with the square of
 are then the best combinations of those of its pieces, whose scores add up.
 
 With 16 beams, the demo's held-out test takes 15 ms of processor time for a second of audio: 8 for the search, 6 for the
-sums, 1 for the alignment. `python -m benchmarks.timestamps` measures it.
+sums, 1 for the alignment. `sonant bench timestamps` measures it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, layers, record
+from benchmarks import record
+from benchmarks.engines import latency, layers
 from benchmarks.records.speed import Latency, Layers
 
 

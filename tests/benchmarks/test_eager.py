@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.eager import Eager
+from benchmarks.engines.eager import Eager
 from export import checkpoint as checkpoints
 from export import families
 from tests.support import noise

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import exports, record
+from benchmarks import record
+from benchmarks.exports import true_size
 from benchmarks.records.exports import Exports
 
 
 def test_export_and_service_of_a_model_are_measured(cache: Path) -> None:
     output = cache / "exports.json"
     options = ["--models", "tiny", "--length", "0.5", "--cache", str(cache), "--output", str(output)]
-    assert exports.main(options) == 0
+    assert true_size.main(options) == 0
     result = record.read(output)
     assert isinstance(result, Exports)
     [cell] = result.cells
@@ -24,15 +25,15 @@ def test_export_and_service_of_a_model_are_measured(cache: Path) -> None:
 
 
 def test_peak_memory_is_that_of_the_command_alone() -> None:
-    assert 0.005 < exports.sonant(["--version"]).peak_gib < 0.05  # this process has torch
+    assert 0.005 < true_size.sonant(["--version"]).peak_gib < 0.05  # this process has torch
 
 
 def test_an_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        exports.main(["--models", "huge"])
+        true_size.main(["--models", "huge"])
     assert "--models huge" in capsys.readouterr().err
 
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not an engine"):
-        exports.sonant(["verify", str(tmp_path)])
+        true_size.sonant(["verify", str(tmp_path)])

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import families, record
+from benchmarks import record
+from benchmarks.exports import families
 from benchmarks.records.exports import Families
 from tests.zoo import Specimen, kinds
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import models, record
 from benchmarks.gpu import subjects
-from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.command import main
 from benchmarks.machine import ROOT
 from benchmarks.record import Record
 from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed, ParityCell

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import latency
-from benchmarks.eager import Eager
+from benchmarks.engines import latency
+from benchmarks.engines.eager import Eager
 from benchmarks.records.speed import Latency
 
 

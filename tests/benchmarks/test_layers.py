@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import layers
+from benchmarks.engines import layers
 from benchmarks.records.speed import Layers
 
 

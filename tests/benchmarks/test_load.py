@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import record, report
 from benchmarks.load import drive
-from benchmarks.load.__main__ import main
 from benchmarks.load.client import Answer, Client, Request
+from benchmarks.load.command import main
 from benchmarks.load.process import serving
 from benchmarks.load.requests import mixed, wav
 from benchmarks.load.throughput import by_length

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import long_audio, record
-from benchmarks.long_audio import joined, main, relative, sentences, word_errors, write_recording
+from benchmarks import record
+from benchmarks.audio import long_audio
+from benchmarks.audio.long_audio import joined, main, relative, sentences, word_errors, write_recording
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 
 ENGINE = "demo/engines/hubert-ctc-english"

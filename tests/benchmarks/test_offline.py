@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks import record, report
-from benchmarks.offline import ENDED, Command, main, task_of
+from benchmarks.audio.offline import ENDED, Command, main, task_of
 from benchmarks.records.offline import Offline, OfflineCell
 from engines.manifest import Manifest
 from sonant.runs.progress import Totals

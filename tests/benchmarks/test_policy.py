@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import policy, record, report
-from benchmarks.policy import FIFO, SONANT, late, let_run, simulate
+from benchmarks import record, report
+from benchmarks.policy import budgets
+from benchmarks.policy.budgets import FIFO, SONANT, late, let_run, simulate
 from benchmarks.records.policy import Policy
 
 BATCHES = 150  # enough that the means move by less than a tenth
@@ -35,19 +36,19 @@ def test_no_clip_waits_longer_than_its_place_in_the_queue_explains(budget: float
 def test_time_is_what_the_engine_costs() -> None:
     backlog, seconds = let_run(SONANT, 40, 8, BATCHES, seed=0)
     ran = backlog.engine.ran[:BATCHES]
-    cost = sum(policy.FIXED_SECONDS + policy.SECONDS_PER_SECOND * batch.padded for batch in ran[:-1])
+    cost = sum(budgets.FIXED_SECONDS + budgets.SECONDS_PER_SECOND * batch.padded for batch in ran[:-1])
     assert seconds == pytest.approx(cost)  # up to when the last one began
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, chart = tmp_path / "policy.json", tmp_path / "policy.svg"
     options = ["--budgets", "10,80", "--batches", "20", "--waiting", "16"]
-    assert policy.main([*options, "--output", str(output), "--chart", str(chart)]) == 0
+    assert budgets.main([*options, "--output", str(output), "--chart", str(chart)]) == 0
     found = record.read(output)
     assert isinstance(found, Policy)
     assert [(cell.budget, cell.policy) for cell in found.cells] == [(10, SONANT), (10, FIFO), (80, SONANT), (80, FIFO)]
     assert "| 80 s | first in, first out |" in report.section(found)
     drawn = chart.read_text()
     assert FIFO in drawn
-    policy.draw(found, chart)
+    budgets.draw(found, chart)
     assert chart.read_text() == drawn

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import all_forms, exports, machine, models, precision, record, report, side_by_side
-from benchmarks.exports import Usage
+from benchmarks import machine, models, record, report
+from benchmarks.engines import all_forms, precision, side_by_side
+from benchmarks.exports import true_size
+from benchmarks.exports.true_size import Usage
 from benchmarks.interleave import interleave
 from benchmarks.machine import ROOT
 from benchmarks.records.precision import AIM_FLAGS, FormCell, FormTime, LengthCell, Precision, Precisions
@@ -49,7 +51,7 @@ class Exporter:
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Exporter:
     exporter = Exporter()
-    monkeypatch.setattr(exports, "sonant", exporter)
+    monkeypatch.setattr(true_size, "sonant", exporter)
     monkeypatch.setattr(all_forms, "possible", lambda *_: [INT8, BF16])
     monkeypatch.setattr(models, "sources", lambda: "as they are")  # whoever edits the exporter meanwhile
     return exporter
@@ -163,7 +165,7 @@ def test_an_export_that_was_killed_is_tried_again(
         raise ValueError("sonant export failed: ")
 
     with monkeypatch.context() as patched:
-        patched.setattr(exports, "sonant", killed)
+        patched.setattr(true_size, "sonant", killed)
         assert run("--lengths=0.5") == 1
     assert run("--lengths=0.5") == 0
     assert exporter.exported == ["int8,bf16"]

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import spoken
+from benchmarks.audio import spoken
 from demo import speech
 from demo.voices import TEST_VARIANTS, Voice
 

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import record, report, timestamps
+from benchmarks import record, report
+from benchmarks.audio import timestamps
+from benchmarks.audio.spoken import Word
+from benchmarks.audio.timestamps import differences, matched
 from benchmarks.records.timestamps import Timestamps
-from benchmarks.spoken import Word
-from benchmarks.timestamps import differences, matched
 from server.decoding.transcript import Piece
 
 

@@ -1,4 +1,4 @@
-"""What each precision and runtime gains, and what it costs: `python -m benchmarks.precision`.
+"""What each precision and runtime gains, and what it costs: `sonant bench precision`.
 
 Every form that the exporter knows of a model is exported; those that this host can run are timed in turn with
 transformers (eager, fp32), from waveforms to embeddings, and asked about held-out clips where the model was trained.
@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from benchmarks import all_forms, console, held_out, machine, models, record, side_by_side
-from benchmarks.all_forms import Made, Wanted
-from benchmarks.eager import Eager
+from benchmarks import console, machine, models, record
+from benchmarks.engines import all_forms, held_out, side_by_side
+from benchmarks.engines.all_forms import Made, Wanted
+from benchmarks.engines.eager import Eager
 from benchmarks.machine import ROOT
 from benchmarks.recipes import RECIPES
 from benchmarks.records.precision import AIM_FLAGS, FormCell, Precision
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog="sonant bench precision",
         description="Every precision and runtime of each model: size, speed against torch, error, quality.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -196,7 +198,3 @@ def _asked(
             result = result.model_copy(update={"forms": tuple(cells)})
             keep(result)
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(main())

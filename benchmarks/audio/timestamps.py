@@ -1,4 +1,4 @@
-"""When words are said, by CTC's path and by espeak-ng's own events, on the demo: `python -m benchmarks.timestamps`.
+"""When words are said, by CTC's path and by espeak-ng's own events, on the demo: `sonant bench timestamps`.
 
 The clips are those of the demo's held-out test: its sentences, in voices that no training clip has.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import console, machine
+from benchmarks.audio.spoken import Word, speak
 from benchmarks.machine import ROOT
 from benchmarks.records.timestamps import Differences, TimesCell, Timestamps
-from benchmarks.spoken import Word, speak
 from demo.measure import error_rate
 from demo.speech import SAMPLE_RATE, split_sentences, variants_of, with_prosody
 from demo.voices import draw_voice
@@ -54,7 +53,9 @@ class Said:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Times of words, next to those of the synthesizer that spoke them.")
+    parser = argparse.ArgumentParser(
+        prog="sonant bench timestamps", description="Times of words, next to those of the synthesizer that spoke them."
+    )
     parser.add_argument("--engine", type=Path, default=ENGINE, help="a folder: of the demo's words, by CTC")
     parser.add_argument("--clips", type=console.positive, default=600, help="of the held-out test, which has 600")
     parser.add_argument("--threads", type=console.positive, default=1, help="of the engine")
@@ -136,7 +137,3 @@ def differences(seconds: Sequence[float]) -> Differences:
     times = 1e3 * np.array(seconds if len(seconds) else [np.nan])
     median, p90 = np.percentile(np.abs(times), [50, 90])
     return Differences(words=len(seconds), median=float(median), p90=float(p90), bias=float(np.median(times)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

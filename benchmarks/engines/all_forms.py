@@ -1,4 +1,4 @@
-"""Every form that there is of a checkpoint, exported once and kept: what `benchmarks.precision` measures."""
+"""Every form that there is of a checkpoint, exported once and kept: what `benchmarks.engines.precision` measures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import exports, machine, models, recipes
+from benchmarks import machine, models, recipes
+from benchmarks.exports import true_size
 from engines import forms
 from engines.forms import Form
 from engines.manifest import BASE, MANIFEST_NAME, Manifest
@@ -133,7 +134,7 @@ def _export(wanted: Wanted, chosen: Sequence[str], folder: Path, progress: Calla
     given = [part for name, value in options.items() if value for part in (name, str(value))]
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:  # in a process of its own, whose memory is free afterwards
-        exports.sonant(["export", str(wanted.checkpoint.folder), "--output", str(folder), *given])
+        true_size.sonant(["export", str(wanted.checkpoint.folder), "--output", str(folder), *given])
     except ValueError as error:
         said = str(error).strip().splitlines()[-1]
         if not said.startswith(SAID):

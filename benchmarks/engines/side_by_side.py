@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import console, models
-from benchmarks.eager import Eager
+from benchmarks.engines.eager import Eager
+from benchmarks.engines.latency import embeddings
 from benchmarks.interleave import interleave, warm_up
-from benchmarks.latency import embeddings
 from benchmarks.records.precision import FormTime, LengthCell
 from benchmarks.stats import PairedRatio, Timing
 from engines.engine import Engine

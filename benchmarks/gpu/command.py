@@ -1,9 +1,8 @@
-"""`python -m benchmarks.gpu parity|speed|shapes|load`; benchmarks/gpu.sh runs all of it on a GPU host."""
+"""`sonant bench gpu parity|speed|shapes|load`; benchmarks/gpu.sh runs all of it on a GPU host."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,9 @@ SCENARIOS = {"parity": parity, "speed": speed, "shapes": shapes, "load": load}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Measure engines on a GPU, through ONNX Runtime.")
+    parser = argparse.ArgumentParser(
+        prog="sonant bench gpu", description="Measure engines on a GPU, through ONNX Runtime."
+    )
     scenarios = parser.add_subparsers(dest="scenario", required=True)
     for name, scenario in SCENARIOS.items():
         own = scenarios.add_parser(name, help=scenario.__doc__, description=scenario.__doc__)
@@ -29,7 +30,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         vars(arguments).update(arguments.small)
     return console.main(arguments.measure, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How clips are put into batches: budget against padding, batch size and goodput: `python -m benchmarks.policy`.
+"""How clips are put into batches: budget against padding, batch size and goodput: `sonant bench policy`.
 
 The server's scheduler runs as it is, on an engine that only costs time, in a time of its own: the figures are those of
 the policy alone, and the same on every machine.
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import console, machine
+from benchmarks.policy.virtual import Backlog, FakeEngine, Loop, Ran, run, scheduling_in
 from benchmarks.records.policy import Policy, PolicyCell
-from benchmarks.virtual import Backlog, FakeEngine, Loop, Ran, run, scheduling_in
 from server.scheduling.batches import Batch, Room, form_batch
 from server.scheduling.jobs import JobT
 from server.scheduling.limits import Limits
@@ -45,7 +45,9 @@ POLICIES: dict[str, Callable[..., list[JobT]]] = {SONANT: form_batch, FIFO: fifo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="The batching policy next to first in, first out.")
+    parser = argparse.ArgumentParser(
+        prog="sonant bench policy", description="The batching policy next to first in, first out."
+    )
     parser.add_argument("--budgets", type=console.numbers(float), default=BUDGETS, help="of a batch, in padded seconds")
     parser.add_argument("--waiting", type=console.positive, default=64, help="clips in the queue at all times")
     parser.add_argument("--batches", type=console.positive, default=500, help="that are formed for each figure")

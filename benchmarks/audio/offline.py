@@ -1,4 +1,4 @@
-"""`sonant transcribe` over many files, against the same engine on the same clips: `python -m benchmarks.offline`."""
+"""`sonant transcribe` over many files, against the same engine on the same clips: `sonant bench offline`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ASKED: dict[Task, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.offline", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="sonant bench offline", description=__doc__, allow_abbrev=False)
     subjects.add_options(parser, subjects.DEMO[:1])
     parser.add_argument("--workers", type=console.positive, default=1, help="batches at a time, of both sides")
     parser.add_argument("--files", type=console.positive, default=500)
@@ -194,7 +194,3 @@ class Processor:
 def _children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-if __name__ == "__main__":
-    sys.exit(main())

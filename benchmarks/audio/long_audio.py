@@ -1,12 +1,11 @@
 """Long recordings: what windows do to the results, and what hours cost the server.
 
-`python -m benchmarks.long_audio windows | recording`. The audio is made of the demo's sentences.
+`sonant bench long-audio windows | recording`. The audio is made of the demo's sentences.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +76,7 @@ WAYS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_audio", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sonant bench long-audio", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     windows = kinds.add_parser("windows", help="windows of several contexts against the whole clip")
     subjects.add_options(windows, subjects.DEMO)
@@ -338,7 +337,3 @@ def word_errors(pairs: Sequence[tuple[str, str]]) -> float:
     """Return the edits that turn what was heard into what was said, by the words that were said."""
     words = [(said.upper().split(), heard.upper().split()) for said, heard in pairs]
     return sum(Levenshtein.distance(said, heard) for said, heard in words) / sum(len(said) for said, _ in words)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

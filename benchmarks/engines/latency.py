@@ -1,4 +1,4 @@
-"""Engine latency by clip length and batch against transformers eager: `python -m benchmarks.latency`.
+"""Engine latency by clip length and batch against transformers eager: `sonant bench latency`.
 
 Both sides begin with waveforms and end with embeddings in numpy, feature extraction included, on the same number of
 threads. They are timed in turn, and a ratio is that of two times taken side by side.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import console, models
-from benchmarks.eager import Eager
+from benchmarks.engines.eager import Eager
 from benchmarks.interleave import interleave, warm_up
 from benchmarks.records.speed import Latency, LatencyCell
 from benchmarks.stats import PairedRatio, Timing, geometric_mean
@@ -30,7 +29,9 @@ SONANT, TRANSFORMERS = "sonant", "transformers"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = console.options("Engine latency against transformers eager, fp32, on the same threads.", seconds=20.0)
+    parser = console.options(
+        "latency", "Engine latency against transformers eager, fp32, on the same threads.", seconds=20.0
+    )
     parser.add_argument(
         "--lengths", type=console.numbers(float), default=(1.0, 3.0, 5.0, 10.0, 20.0, 30.0), help="clips, in seconds"
     )
@@ -89,7 +90,3 @@ def sizes_of(arguments: argparse.Namespace, manifest: Manifest) -> list[tuple[fl
 def embeddings(engine: Engine, clips: Sequence[Clip]) -> list[NDArray[np.float32]]:
     """Return the embeddings [frames, hidden] of each clip."""
     return [row["embeddings"] for row in engine.run(clips, ["embeddings"])]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

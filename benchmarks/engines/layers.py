@@ -1,4 +1,4 @@
-"""What a truncated graph costs against what it ideally would: `python -m benchmarks.layers`.
+"""What a truncated graph costs against what it ideally would: `sonant bench layers`.
 
 The front end is the graph that stops before the first layer. Ideally, N of L layers take front end + N / L x (all
 layers - front end); each round gives one such ratio from its own times.
@@ -7,7 +7,6 @@ layers - front end); each round gives one such ratio from its own times.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -26,7 +25,9 @@ from engines.verify import error
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = console.options("Time of graphs that stop after N layers, against front end + N/L of the encoder.", 90.0)
+    parser = console.options(
+        "layers", "Time of graphs that stop after N layers, against front end + N/L of the encoder.", 90.0
+    )
     parser.add_argument("--length", type=float, default=10.0, help="of the clip, in seconds")
     parser.add_argument(
         "--layers", type=console.numbers(console.positive), help="graphs to time (default: a quarter, half, 3 quarters)"
@@ -84,7 +85,3 @@ def state(engine: Engine, graph: Graph, layers: int, clip: Clip) -> NDArray[np.f
     """Return hidden_states.N [frames, hidden] of `clip` as `graph` computes it."""
     name = f"hidden_states.{layers}"
     return run_batch(engine.load(graph), [clip], [engine.manifest.output(name)])[0][name]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What is exported, verified and served of each family: `python -m benchmarks.families`.
+"""What is exported, verified and served of each family: `sonant bench families`.
 
 Small checkpoints with random weights, from those that the tests draw theirs from: each is exported, verified, served
 and asked over HTTP, and every answer is compared with what transformers computes for the clip alone.
@@ -7,7 +7,6 @@ and asked over HTTP, and every answer is compared with what transformers compute
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +28,9 @@ SECONDS = (0.31, 0.9, 0.62)  # of the clips, all in one request
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Export, verify and serve small checkpoints of every class.")
+    parser = argparse.ArgumentParser(
+        prog="sonant bench families", description="Export, verify and serve small checkpoints of every class."
+    )
     parser.add_argument("--families", type=console.numbers(str), metavar="NAME,NAME", help="which (default: all)")
     parser.add_argument("--output", type=Path, help="write the result, such as benchmarks/results/families.json")
     parser.set_defaults(threads=1, seed=0)
@@ -88,7 +89,3 @@ def _cells(
             )
         )
     return cells
-
-
-if __name__ == "__main__":
-    sys.exit(main())

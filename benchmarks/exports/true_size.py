@@ -1,4 +1,4 @@
-"""What it takes to export and to serve each true-size configuration: `python -m benchmarks.exports`.
+"""What it takes to export and to serve each true-size configuration: `sonant bench export`.
 
 Export, verification and server are processes of their own, whose peak memory the system counts.
 """
@@ -32,7 +32,9 @@ STARTED_WITHIN_SECONDS = 300.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Export, verify and serve each true-size configuration once.")
+    parser = argparse.ArgumentParser(
+        prog="sonant bench export", description="Export, verify and serve each true-size configuration once."
+    )
     parser.add_argument("--models", type=console.numbers(str), default=CHOICES, metavar="NAME,NAME", help="which")
     parser.add_argument("--length", type=float, default=10.0, help="of the clip that is served, in seconds")
     parser.add_argument("--seed", type=int, default=0, help="of the clip")
@@ -173,7 +175,3 @@ def _flac(clip: np.ndarray, sample_rate: int) -> bytes:
         soundfile.write(file, clip, sample_rate, format="FLAC")
         file.seek(0)
         return file.read()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,8 @@
-"""The command line: `python -m benchmarks.load throughput | overhead | overload | soak`."""
+"""The command line: `sonant bench load throughput | overhead | overload | soak`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from benchmarks import console
@@ -14,7 +13,7 @@ SCENARIOS = {"throughput": throughput, "overhead": overhead, "overload": overloa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description="Load against a real server.")
+    parser = argparse.ArgumentParser(prog="sonant bench load", description="Load against a real server.")
     scenarios = parser.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
     for name, module in SCENARIOS.items():
         assert module.__doc__ is not None  # noqa: S101  # it is what --help shows
@@ -23,7 +22,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         one.set_defaults(measure=module.measure)
     arguments = parser.parse_args(argv)
     return console.main(arguments.measure, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Recordings: hours of them, folders of them, and the times of their words."""

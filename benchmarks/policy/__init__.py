@@ -1,0 +1,1 @@
+"""How the scheduler forms batches, in a simulated time."""
