@@ -27,7 +27,7 @@ from server.http.connection import guarded
 from server.http.envelope import envelope, error_response
 from server.http.keys import CORS_ANSWER_HEADERS, CORS_REQUEST_HEADERS, Authentication, warn_if_open
 from server.http.request import RequestContext
-from server.process import Lifecycle, Process, allow_descriptors, leave, switch_often
+from server.process import Lifecycle, Process, allow_descriptors, keep_what_is_there, leave, switch_often
 from server.routes import classify, encode, health, metrics, models, openai, stream, transcribe
 from server.service import Service
 from server.settings import Settings, passed_over
@@ -95,6 +95,7 @@ def run(settings: Settings) -> None:
         logger.info("these variables are about a service, and no settings: %s", ", ".join(names))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the process takes over
     app = create_app(settings)
+    keep_what_is_there()
     config = uvicorn.Config(
         app,
         host=settings.host,

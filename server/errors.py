@@ -55,6 +55,8 @@ ApiError                                500 server_error           internal_erro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 INVALID_REQUEST = "invalid_request_error"
 # What a message repeats of a client's word: enough to recognise it, whatever the client sends.
 QUOTED_CHARACTERS = 100
@@ -413,6 +415,13 @@ class StorageFullError(ApiError):
 
     status = 507
     code = "storage_full"
+
+
+def codes(error: type[ApiError] = ApiError) -> Iterator[str]:
+    """Yield the code of `error`, and those of all that it covers."""
+    yield error.code
+    for child in error.__subclasses__():
+        yield from codes(child)
 
 
 def quoted(word: str) -> str:

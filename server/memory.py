@@ -6,7 +6,12 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from prometheus_client import Gauge
+
 from server.errors import MemoryFullError, RequestTooLargeError
+
+HELD = Gauge("sonant_held_bytes", "What the requests in progress hold, in memory and in the spool.", ["kind"])
+HELD_LIMIT = Gauge("sonant_held_limit_bytes", "What they may hold at most: above it requests are refused.", ["kind"])
 
 # What fills the memory are the requests in progress: soon one of them has its answer.
 RETRY_SECONDS = 1
@@ -22,6 +27,9 @@ class Memory:
         self._ceiling = ceiling
         self._held = 0
         self._lock = threading.Lock()
+        self._gauge = HELD.labels(kind)
+        self._gauge.set(0)
+        HELD_LIMIT.labels(kind).set(ceiling)
 
     @property
     def held(self) -> int:
@@ -46,6 +54,7 @@ class Memory:
             if self._held + size > self._ceiling and size > 0:
                 raise self._never(own + size) if own + size > self._ceiling else self._full()
             self._held += size
+            self._gauge.set(self._held)
 
     def _full(self) -> MemoryFullError:
         message = f"the server holds {self._held} bytes of {self._kind}, {self._ceiling} is the limit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -49,6 +50,13 @@ def allow_descriptors() -> None:
 def switch_often() -> None:
     """Let no thread of Python keep that of an engine waiting."""
     sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def keep_what_is_there() -> None:
+    """Let the garbage collector look only at what comes from now on, and not at what was imported, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class Lifecycle:

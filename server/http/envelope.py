@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from prometheus_client import Counter
 from starlette.responses import JSONResponse
 
-from server.errors import ApiError
+from server.errors import ApiError, codes
+
+ERRORS = Counter("sonant_errors_total", "Errors that were answered, by their code.", ["code"])
+# A counter that begins with its first error hides that from a rate.
+for _code in codes():
+    ERRORS.labels(_code)
 
 
 def envelope(error: ApiError) -> JSONResponse:
@@ -21,6 +27,7 @@ def envelope(error: ApiError) -> JSONResponse:
 def error_response(
     status: int, message: str, type_: str, code: str, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """Return an answer with the error envelope."""
+    """Return an answer with the error envelope, and count it."""
+    ERRORS.labels(code).inc()
     content = {"error": {"message": message, "type": type_, "param": param, "code": code}}
     return JSONResponse(content, status, headers)

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 # Beams at a time until it is measured for how many a step of the decoder is best taken: as many as a GPU likes, and few
 # enough for the caches of a decoder of base size.
 LIVE_BEAMS = 64
+# Engines that load at a time while nobody can be served yet: what one of them does in Python, another in its runtime. More
+# would take the processors from each other, and with them the measure of what they cost.
+AT_ONCE = 2
 
 T = TypeVar("T")
 OnHung = Callable[[str, float], None]
@@ -43,8 +46,7 @@ class Loader:
         self._settings = settings
         self._on_hung = on_hung
         self._calibrator = Calibrator(settings)
-        # An engine that loads takes the time and the memory of many requests: one at a time.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="load")
 
     def read(self, name: str, folder: Path) -> Engine:
         """Read engine.json of `folder`. Raises EngineError."""
@@ -107,7 +109,7 @@ class Loader:
 
     def close(self) -> None:
         """Load nothing more; what loads cannot be interrupted."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _limits(self, engine: Engine, calibration: Calibration) -> Limits:
         settings = self._settings
@@ -127,7 +129,7 @@ class Loader:
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
 
 def _leased(serving: Iterable[Served]) -> int:

@@ -27,6 +27,11 @@ VERIFICATION = Gauge(
     "Error of an output against transformers, as measured when the model was loaded.",
     ["model", "graph", "output"],
 )
+VERIFICATION_BOUND = Gauge(
+    "sonant_model_verification_bound",
+    "Error of an output above which the model would not be served.",
+    ["model", "graph", "output"],
+)
 FORM = Gauge("sonant_model_form", "1 for the form that is in use.", ["model", "runtime", "precision"])
 FALLBACKS = Counter(
     "sonant_model_form_fallbacks_total", "Forms that turned out not to work, so that another stands in.", ["model"]
@@ -130,13 +135,15 @@ class Model:
         fallbacks = FALLBACKS.labels(self.name)
         if self.served is None:
             self._set(VERIFICATION, {})
+            self._set(VERIFICATION_BOUND, {})
             self._set(FORM, {})
             return
         engine = self.served.engine
         fallbacks.inc(engine.fallbacks - self.served.fallbacks)
         self.served.fallbacks = engine.fallbacks
-        checks = (check for checks in engine.checks.copy().values() for check in checks)
+        checks = [check for checks in engine.checks.copy().values() for check in checks]
         self._set(VERIFICATION, {(check.graph, check.output): check.error for check in checks})
+        self._set(VERIFICATION_BOUND, {(check.graph, check.output): check.bound for check in checks})
         self._set(FORM, {(engine.form.runtime, engine.form.precision): 1})
 
     def _set(self, gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:

@@ -29,7 +29,7 @@ from server.errors import (
     quoted,
 )
 from server.models.defaults import Defaults
-from server.models.loading import Loader
+from server.models.loading import AT_ONCE, Loader
 from server.models.model import Model, Served
 from server.models.reasons import reason
 from server.settings import Settings
@@ -61,6 +61,8 @@ class Models:
             logger.warning("model_errors has %r, which is not in the models folder", name)
         self._awaited = set(self._models)  # were there at the start, and have been neither served nor unloaded since
         self._defaults = Defaults(settings.defaults, self._models)
+        # An engine that loads takes the time of many requests: one at a time, once there are some.
+        self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._retired: set[asyncio.Task[None]] = set()
 
@@ -93,11 +95,15 @@ class Models:
         await self._loader.calibrate(serving, lambda: self.idle, self._renew)
 
     async def load_all(self) -> None:
-        """Load the models that were there at the start, one by one; one that fails does not stop the others."""
-        for model in self:
-            if model.state == "loading":
+        """Load the models that were there at the start, in turn; one that fails does not stop the others."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def load(model: Model) -> None:
+            async with turns:
                 with suppress(ApiError):  # it is in the log and in the list
                     await self._to_the_end(self._load(model))
+
+        await asyncio.gather(*(load(model) for model in self if model.state == "loading"))
 
     async def load(self, name: str) -> Model:
         """Serve the newest version of `name` that the models folder has now, and return when it is served.
@@ -190,10 +196,13 @@ class Models:
             await self._newest(name)
         if name not in self._models:  # still
             self._models[name] = Model(name)
-        await self._load(self._models[name])
+        async with self._turn:
+            await self._load(self._models[name])
 
     async def _load(self, model: Model) -> None:
         """Load and verify the newest version, then put it in the place of what is served."""
+        for outcome in ("served", "failed"):  # a counter that begins with its first event hides that from a rate
+            LOADS.labels(model.name, outcome)
         async with model.changing:
             try:
                 engine = await self._newer(model)

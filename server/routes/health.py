@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from prometheus_client import Gauge
 
+from server.process import Lifecycle
 from server.routes.answers import LifecycleDep, ServiceDep
 from server.schemas.answers import Health
+from server.service import Service
 
 router = APIRouter()
+
+READY = Gauge("sonant_ready", "1 while /health/ready answers 200, else 0.")
+
+
+def publish(service: Service, lifecycle: Lifecycle) -> bool:
+    """Return whether requests are served, and bring the metric of that up to date."""
+    is_ready = service.models.ready and not lifecycle.is_ending
+    READY.set(is_ready)
+    return is_ready
 
 
 @router.get("/health/live", summary="Whether the process answers")
@@ -27,7 +39,7 @@ async def ready(service: ServiceDep, lifecycle: LifecycleDep, response: Response
     It is not ready any more as soon as the server shuts down. What is loaded later is not waited for.
     """
     models = {model.name: model.state for model in service.models}
-    if service.models.ready and not lifecycle.is_ending:
+    if publish(service, lifecycle):
         return Health(status="ready", models=models)
     response.status_code = 503
     return Health(status="shutting_down" if lifecycle.is_ending else "not_ready", models=models)

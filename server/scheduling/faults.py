@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 FAILED = Counter("sonant_batch_failures_total", "Batches that failed, by reason.", ["model", "reason"])
 
+OUT_OF_MEMORY, RAISED = REASONS = ("out_of_memory", "raised")
+
 # After so many batches without trouble, twice as much is tried again.
 RECOVERY_BATCHES = 32
 # So many single clips in a row are not all to blame: the engine is.
@@ -33,6 +35,8 @@ class Faults:
         self._queue = queue
         self._untroubled = 0
         self._failed_in_a_row = 0
+        for reason in REASONS:  # a counter that begins with its first failure hides that from a rate
+            FAILED.labels(model, reason)
 
     @property
     def is_suspicious(self) -> bool:
@@ -78,7 +82,7 @@ class Faults:
 
     def _report(self, batch: Sequence[AnyJob], error: Exception) -> None:
         """Count and log; where the error came from is told once, and not for each part of a batch."""
-        FAILED.labels(self._model, "out_of_memory" if isinstance(error, MemoryError) else "raised").inc()
+        FAILED.labels(self._model, OUT_OF_MEMORY if isinstance(error, MemoryError) else RAISED).inc()
         again = all(job.has_failed for job in batch)
         for job in batch:
             job.has_failed = True

@@ -63,6 +63,7 @@ class Scheduler:
             engine, sample_rate, limits, self._queue, self._throughput, self._live, self._faults
         )
         self._metrics = BatchMetrics(name, sample_rate)
+        self._metrics.limited(limits)
         self._running: dict[asyncio.Task[None], Sequence[AnyJob]] = {}
         self._wake = asyncio.Event()
         self._closing = False
@@ -81,6 +82,7 @@ class Scheduler:
         self._throughput.workers = limits.workers
         self._throughput.know(limits.seconds_per_second / self._sample_rate)
         self._workers.resize(limits.workers)
+        self._metrics.limited(limits)
         self._wake.set()
 
     @property
@@ -264,6 +266,7 @@ class Scheduler:
             await self._suspect()
             return
         self._live.advanced(seconds)
+        self._metrics.stepped(seconds)
         for job, outcome in outcomes.items():
             job.settle(outcome)
         if batch.jobs:
