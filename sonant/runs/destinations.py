@@ -134,8 +134,12 @@ def _whole(
         yield Archive(output, form.arrays, inputs, anew=wish.anew)
     elif form.entry:
         done = set() if wish.anew else resumed(output)
-        with output.open("wb" if wish.anew else "ab") as file:
-            yield Lines(file, form.entry, done)
+        try:
+            with output.open("wb" if wish.anew else "ab") as file:
+                yield Lines(file, form.entry, done)
+        finally:
+            if output.exists() and not output.stat().st_size:  # nothing came of the run: it had no engine, say
+                output.unlink()
 
 
 class Printed(Lines):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sonant.runs.destinations import Form, Wish, opened, place
-from sonant.runs.errors import FileError, UsageError
+from sonant.runs.errors import FileError, RunError, UsageError
 from sonant.runs.inputs import Input
 from sonant.runs.outcomes import Array, Outcome
 
@@ -80,6 +80,16 @@ def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path, name: str, form: For
         third.finish()
     with opened(wish(output, anew=True), form, INPUTS, {"layer": 2}) as fourth:
         assert [fourth.is_done(each) for each in INPUTS] == [False, False]
+
+
+def test_a_run_of_which_nothing_comes_leaves_no_file(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    with pytest.raises(RunError), opened(wish(output), JSON, INPUTS, {"layer": 1}):
+        raise RunError("there is no such engine")
+    assert not output.exists()
+    with opened(wish(output), JSON, INPUTS, {"layer": 2}) as second:
+        second.write(INPUTS[0], DONE)
+    assert output.exists()
 
 
 @pytest.mark.parametrize(("name", "form"), [("out.jsonl", JSON), ("out.npz", ARRAYS), ("out", TEXT)])
