@@ -19,7 +19,7 @@ from engines.forms import Form
 from engines.generation import State
 from engines.manifest import Generation, Graph, Manifest, Role
 from engines.memory import Memory, RowMemory
-from engines.runtimes import ProfiledSession, ResidentSession, RuntimeOptions, Session
+from engines.runtimes import ConvSearch, ProfiledSession, ResidentSession, RuntimeOptions, Session
 from engines.verify import Check, Reference, Replay, check_file, proved, read_golden, replay
 
 logger = logging.getLogger(__name__)
@@ -148,9 +148,9 @@ class Engine:
             return graph
         raise KeyError(role)
 
-    def tune(self, threads: int, row: RowMemory) -> None:
-        """Set the threads of graphs that are loaded from now on, and what a row of a batch takes."""
-        self._options = replace(self._options, threads=threads)
+    def tune(self, threads: int, row: RowMemory, conv_search: ConvSearch | None = None) -> None:
+        """Set how graphs are loaded from now on, with how many threads and which search, and what a row takes."""
+        self._options = replace(self._options, threads=threads, conv_search=conv_search or self._options.conv_search)
         self._memory.row = row
 
     def max_rows(self, samples: int) -> int:

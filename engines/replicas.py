@@ -24,7 +24,7 @@ from engines.errors import EngineError, OutOfMemoryError
 from engines.generation import State
 from engines.manifest import Graph
 from engines.memory import RowMemory
-from engines.runtimes import RuntimeOptions, cuda
+from engines.runtimes import ConvSearch, RuntimeOptions, cuda
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +88,10 @@ class ReplicatedEngine(Engine):
         for gpu in self.gpus:
             Engine.use(gpu.engine, name)
 
-    def tune(self, threads: int, row: RowMemory) -> None:
-        """Set the threads of graphs, and what a row of a batch takes on each GPU."""
+    def tune(self, threads: int, row: RowMemory, conv_search: ConvSearch | None = None) -> None:
+        """Set how graphs are loaded, and what a row of a batch takes on each GPU."""
         for gpu in self.gpus:
-            Engine.tune(gpu.engine, threads, row)
+            Engine.tune(gpu.engine, threads, row, conv_search)
 
     def max_rows(self, samples: int) -> int:
         """Return how many clips of so many samples a batch may have, whichever GPU it goes to."""

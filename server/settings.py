@@ -101,8 +101,9 @@ class Settings(BaseSettings):
     """Which GPUs, of those that the process sees; each has a copy of every engine. Unset: the first."""
     device_bytes: NonNegativeInt = 0
     """Memory of the GPU that each graph may take beside its weights, in bytes; 0: all that is free."""
-    conv_search: ConvSearch = "heuristic"
-    """How ONNX Runtime finds its convolutions on a GPU, shape by shape: heuristic, default (none) or exhaustive."""
+    conv_search: ConvSearch = "auto"
+    """How ONNX Runtime finds its convolutions on a GPU, shape by shape: auto (as calibrated), heuristic, default (none)
+    or exhaustive."""
     cuda_graphs: bool = False
     """Whether ONNX Runtime records encoders on a GPU, shape by shape, and plays that back: less between kernels."""
     runtime: Literal["auto", RuntimeName] = "auto"

@@ -15,8 +15,9 @@ from engines.manifest import Graph, Precision, Profile, RuntimeName
 
 Device = Literal["auto", "cpu", "cuda"]
 # How ONNX Runtime finds the algorithm of a convolution on a GPU, for each shape that it meets: by a quick heuristic of
-# cuDNN's; without any; or by a thorough one. Which is fastest depends on the model: it is measured.
-ConvSearch = Literal["heuristic", "default", "exhaustive"]
+# cuDNN's; without any; or by a thorough one. Which is fastest depends on the model: `auto` is the heuristic, until
+# another was measured to be faster.
+ConvSearch = Literal["auto", "heuristic", "default", "exhaustive"]
 
 
 # The largest error that a graph in fp32 may have, whose sums another host takes in another order.
@@ -44,7 +45,7 @@ class RuntimeOptions:
     device_id: int = 0  # which GPU, of those that the process sees
     device_bytes: int = 0  # memory that one graph may take on it beside its weights; 0: no limit
     device_ids: tuple[int, ...] = ()  # several GPUs, an engine on each: see engines.replicas
-    conv_search: ConvSearch = "heuristic"
+    conv_search: ConvSearch = "auto"
     cuda_graphs: bool = False  # replay encoders shape by shape: see engines.runtimes.onnxruntime.captured
     tensorrt_provider: TensorRtProvider | None = None  # None: ONNX Runtime does not use it
 

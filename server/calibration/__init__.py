@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, Positiv
 
 from engines.host import engine_threads
 from engines.memory import UNMEASURED, RowMemory
+from engines.runtimes import ConvSearch
 from server.settings import Settings
 
 # Longest x count of a batch where nothing was measured. On a GPU a batch gains most of what it can gain by then. On a
@@ -52,6 +53,7 @@ class Calibration:
     # Beams, of all clips that are written about at a time, with which a step costs each the least, but for little; None
     # without a decoder, and where nothing was measured.
     live_beams: PositiveInt | None = None
+    conv_search: ConvSearch | None = None  # the fastest on this GPU; None where it was not measured
     form: str | None = None  # for which it holds: the fastest; None where nothing was measured
     forms: tuple[FormTime, ...] = ()  # among which it was chosen, where there were several
 

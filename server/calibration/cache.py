@@ -19,7 +19,7 @@ from server.calibration import Calibration
 logger = logging.getLogger(__name__)
 
 # Changes with what is measured or how: files of another are not found.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Key = dict[str, object]  # what a measurement holds for
 # Of RuntimeOptions, what a measurement depends on; flags of `sonant calibrate`.

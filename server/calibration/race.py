@@ -17,8 +17,9 @@ from engines import host
 from engines.engine import Engine
 from engines.errors import EngineError, RuntimeUnavailableError
 from engines.forms import Form
-from engines.runtimes import RuntimeOptions
-from server.calibration import FormTime
+from engines.runtimes import ConvSearch, RuntimeOptions
+from server.calibration import FormTime, convolutions
+from server.calibration.background import is_on_gpu
 from server.calibration.decide import SENTENCE, best_form
 from server.calibration.measure import Measured, Measurement, Progress
 from server.calibration.subject import EngineSubject, Subject
@@ -28,6 +29,8 @@ from server.calibration.timing import Timer
 LONG = 10.0
 # Of the time for all.
 SHARE = 0.2
+# On a GPU, beside that: for the search of convolutions.
+SEARCH_SHARE = 0.3
 # Those that take so much longer than the fastest may still be faster with threads, workers or batches of their own.
 CLOSE = 0.1
 
@@ -41,10 +44,25 @@ def measure(
         return EngineSubject(folder, replace(options, threads=threads), form)
 
     engine = Engine(folder, options=options)
+    search = _conv_search(engine, options, SEARCH_SHARE * seconds, progress)
+    options = replace(options, conv_search=search or options.conv_search)
     forms = engine.forms.usable
     if engine.manifest.generation is not None:  # what a form does not write, another does, and no faster
         forms = tuple(form for form in forms if form.of_role("start")) or forms
-    return Race(forms, open_form, host.engine_threads(), seconds, progress).run(options.threads, workers)
+    measured = Race(forms, open_form, host.engine_threads(), seconds, progress).run(options.threads, workers)
+    return replace(measured, calibration=replace(measured.calibration, conv_search=search))
+
+
+def _conv_search(engine: Engine, options: RuntimeOptions, seconds: float, progress: Progress) -> ConvSearch | None:
+    """Return the fastest search of the forms that have one; None without a GPU, or where one was set."""
+    searching = [form.name for form in engine.forms.usable if form.runtime == "onnxruntime"]
+    if options.conv_search != "auto" or not searching or not is_on_gpu("onnxruntime", options):
+        return None
+
+    def open_with(search: ConvSearch) -> Subject:
+        return EngineSubject(engine.folder, replace(options, conv_search=search), searching[0])
+
+    return convolutions.fastest(open_with, seconds, Timer(), progress)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # Beams at a time until it is measured for how many a step of the decoder is best taken: as many as a GPU likes, and few
 # enough for the caches of a decoder of base size.
 LIVE_BEAMS = 64
-# Engines that load at a time while nobody can be served yet: what one of them does in Python, another in its runtime. More
+# Engines that load at a time while nobody can be served yet: one is in Python while the other is in its runtime. More
 # would take the processors from each other, and with them the measure of what they cost.
 AT_ONCE = 2
 
@@ -62,12 +62,12 @@ class Loader:
         text = await self._in_thread(partial(TextDecoder, engine.folder, generation)) if generation else None
         form_bytes = await self._in_thread(partial(forms.sizes, engine))
         calibration = await self._in_thread(partial(self._calibrator.find, engine, measured))
-        engine.tune(calibration.threads, calibration.row)
+        engine.tune(calibration.threads, calibration.row, calibration.conv_search)
         file_bytes = await self._in_thread(partial(repository.load, engine))
         if calibration.form not in (None, engine.form.name):  # that turned out not to work
             default = Calibration.default(on_gpu=engine.device != "cpu")
             calibration = replace(default, threads=calibration.threads).overridden(self._settings)
-            engine.tune(calibration.threads, calibration.row)
+            engine.tune(calibration.threads, calibration.row, calibration.conv_search)
         forms.tell(engine, self._settings.options(engine.name))
         if generation:
             tell_limits(engine.name, generation, self._settings)
@@ -94,7 +94,7 @@ class Loader:
                 elif served.engine is engine:
                     live = calibration.live(served.calibration) if served.calibration else calibration
                     served.calibration = live
-                    engine.tune(live.threads, live.row)
+                    engine.tune(live.threads, live.row, live.conv_search)
                     served.scheduler.tune(self._limits(engine, live))
 
         leased = _leased(serving())

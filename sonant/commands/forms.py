@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # What engines.runtimes says, which is imported only where it is used.
 DEVICES = ("auto", "cpu", "cuda")
 RUNTIMES = ("auto", "onnxruntime", "openvino", "tensorrt")
-SEARCHES = ("heuristic", "default", "exhaustive")
+SEARCHES = ("auto", "heuristic", "default", "exhaustive")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
@@ -42,7 +42,7 @@ def add_max_error(parser: argparse._ActionsContainer) -> None:
 def add_gpu(parser: argparse._ActionsContainer) -> None:
     """Declare the flags for what a server may be set to on a GPU."""
     parser.add_argument("--device-bytes", type=number, metavar="N", help="of the GPU's memory, for each graph")
-    parser.add_argument("--conv-search", choices=SEARCHES, help="of ONNX Runtime's convolutions (default: heuristic)")
+    parser.add_argument("--conv-search", choices=SEARCHES, help="of ONNX Runtime's convolutions (default: auto)")
     parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, help="of ONNX Runtime (default: not)")
 
 

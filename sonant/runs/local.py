@@ -166,7 +166,7 @@ def _room(served: Served, settings: Settings) -> Room:
             # A server leaves a core to others; a run takes all that there are.
             workers=settings.workers or max(1, host.cores() // calibration.threads),
         )
-        served.engine.tune(chosen.threads, chosen.row)
+        served.engine.tune(chosen.threads, chosen.row, chosen.conv_search)
         limits = replace(limits, batch_seconds=chosen.batch_seconds, workers=chosen.workers)
         served.scheduler.tune(limits)
     return Room(BATCHES_AHEAD * limits.workers * limits.batch_seconds, MAX_FILES)

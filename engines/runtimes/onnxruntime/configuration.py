@@ -37,9 +37,10 @@ def providers(options: RuntimeOptions, weights: int, *, on_gpu: bool, captures: 
 
 def cuda_options(options: RuntimeOptions, weights: int, *, captures: bool = False) -> dict[str, str]:
     """Return the options of the CUDA provider, by the names of its documentation."""
+    search = "heuristic" if options.conv_search == "auto" else options.conv_search
     found = {
         "device_id": str(options.device_id),
-        "cudnn_conv_algo_search": options.conv_search.upper(),
+        "cudnn_conv_algo_search": search.upper(),
         "use_tf32": "0",  # it would cost 3 digits
         "arena_extend_strategy": "kSameAsRequested",  # by default it doubles, and the other engines go without
     }
