@@ -107,10 +107,10 @@ class Runtime(Protocol):
 
     name: str
 
-    def describe(self, device: Device) -> dict[str, str | int]:
+    def describe(self, device: Device, device_id: int = 0) -> dict[str, str | int]:
         """Return what measurements on this host depend on: the runtime's version, and the device it would choose.
 
-        Raises RuntimeUnavailableError where it is not installed.
+        Of several GPUs that is the one numbered `device_id`. Raises RuntimeUnavailableError where it is not installed.
         """
         ...
 

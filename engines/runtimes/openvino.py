@@ -35,7 +35,7 @@ class OpenVino:
 
     name = "openvino"
 
-    def describe(self, device: Device) -> dict[str, str | int]:
+    def describe(self, device: Device, device_id: int = 0) -> dict[str, str | int]:
         """Return OpenVINO's version."""
         return {self.name: _import().__version__, "device": "cpu"}
 

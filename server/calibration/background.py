@@ -179,7 +179,7 @@ async def _quiet(idle: Idle, seconds: float) -> None:
 
 def is_on_gpu(runtime: str, options: RuntimeOptions) -> bool:
     """Whether `runtime` would choose a GPU. Raises RuntimeUnavailableError."""
-    return runtimes.find(runtime).describe(options.device)["device"] != "cpu"
+    return runtimes.find(runtime).describe(options.device, options.device_id)["device"] != "cpu"
 
 
 def _check_memory(engine: Engine, device_id: int) -> None:

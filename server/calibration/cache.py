@@ -51,7 +51,7 @@ def key_of(engine: Engine, options: RuntimeOptions, workers: int) -> Key:
         "cores": host.cores(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round((host.memory() or 0) / 2**30),
-        "runtimes": {name: runtimes.find(name).describe(options.device) for name in sorted(names)},
+        "runtimes": {name: runtimes.find(name).describe(options.device, options.device_id) for name in sorted(names)},
         "graphs": {file: sha256 for graph in graphs for file, sha256 in sorted(graph.sha256.items())},
         "options": {name: getattr(options, name) for name in OPTIONS},
         "workers": workers,

@@ -72,7 +72,8 @@ def _forms(folder: Path) -> list[str]:
 def _described(name: str, manifest: Manifest, wanted: RuntimeOptions) -> Finding:
     """Say in which form the engine runs, and what speaks against each of the others. Raises EngineError."""
     chosen = forms.find(manifest, wanted)
-    runtimes.find(chosen.usable[0].runtime).describe(wanted.device)  # which is installed, or this raises
+    runtime = runtimes.find(chosen.usable[0].runtime)
+    runtime.describe(wanted.device, wanted.device_id)  # which is installed, or this raises
     possible = forms.find(manifest, replace(wanted, runtime="auto", precision="auto", max_error=math.inf))
     unwanted = {refused.name: refused.reason for refused in chosen.refused}
     parts = [f"runs as {chosen.usable[0].name}"]

@@ -28,12 +28,12 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def describe(self, device: Device) -> dict[str, str | int]:
-        """Return ONNX Runtime's version, and the GPU where there is one and it may be used."""
+    def describe(self, device: Device, device_id: int = 0) -> dict[str, str | int]:
+        """Return ONNX Runtime's version, and GPU `device_id` where it is there and may be used."""
         ort = _import()
         known: dict[str, str | int] = {self.name: ort.__version__, "device": "cpu"}
         if device != "cpu" and CUDA in ort.get_available_providers():
-            gpu = cuda.device()
+            gpu = cuda.device(device_id)
             if gpu is not None:
                 known |= {"device": "cuda", "gpu": gpu.name, "gpu_memory": gpu.memory}
         return known
@@ -42,7 +42,7 @@ class OnnxRuntime:
         """Return why this host cannot run `graph`: it is of no use on the device."""
         if graph.devices == DEVICES:
             return None
-        device = self.describe(options.device)["device"]
+        device = self.describe(options.device, options.device_id)["device"]
         return None if device in graph.devices else f"it is of no use on {device}"
 
     def load(self, folder: Path, graph: Graph, options: RuntimeOptions) -> Session:

@@ -25,9 +25,9 @@ class TensorRt:
 
     name = "tensorrt"
 
-    def describe(self, device: Device) -> dict[str, str | int]:
-        """Return TensorRT's version, and the GPU. Raises RuntimeUnavailableError where either is missing."""
-        gpu = gpu_of(0)
+    def describe(self, device: Device, device_id: int = 0) -> dict[str, str | int]:
+        """Return TensorRT's version, and GPU `device_id`. Raises RuntimeUnavailableError where either is missing."""
+        gpu = gpu_of(device_id)
         return {self.name: version(), "device": "cuda", "gpu": gpu.name, "gpu_memory": gpu.memory}
 
     def refusal(self, graph: Graph, options: RuntimeOptions) -> str | None:

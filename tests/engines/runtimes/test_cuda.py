@@ -88,5 +88,6 @@ def test_the_runtime_says_which_device_it_would_choose(monkeypatch: pytest.Monke
     known = find("onnxruntime").describe("auto")
     assert known == {"onnxruntime": known["onnxruntime"], "device": "cuda", "gpu": "Some GPU", "gpu_memory": 8 * 2**30}
     assert find("onnxruntime").describe("cpu")["device"] == "cpu"
+    assert find("onnxruntime").describe("auto", 1)["device"] == "cpu"  # there is one GPU only
     put(monkeypatch, Driver("cuInit"))
     assert find("onnxruntime").describe("auto")["device"] == "cpu"

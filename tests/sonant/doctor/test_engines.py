@@ -25,7 +25,7 @@ class Runtime:
     def refusal(self, graph: Graph, options: RuntimeOptions) -> str | None:
         return self._refusal
 
-    def describe(self, device: str) -> dict[str, str]:
+    def describe(self, device: str, device_id: int) -> dict[str, str]:
         return {}
 
 
