@@ -3,7 +3,7 @@ import re
 import pytest
 
 import server.errors
-from server.errors import ApiError, quoted
+from server.errors import ApiError, codes, quoted
 
 
 def all_errors(root: type[ApiError] = ApiError) -> list[type[ApiError]]:
@@ -20,8 +20,8 @@ def test_the_docstring_draws_what_the_classes_are(kind: type[ApiError]) -> None:
 
 
 def test_codes_are_unique() -> None:
-    codes = [kind.code for kind in all_errors()]
-    assert len(set(codes)) == len(codes)
+    assert list(codes()) == [kind.code for kind in all_errors()]
+    assert len(set(codes())) == len(all_errors())
 
 
 def test_what_is_repeated_of_a_client_is_cut() -> None:

@@ -1,9 +1,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prometheus_client import REGISTRY
 
 from server.errors import MemoryFullError, RequestTooLargeError
 from server.memory import Memory, ReleasedError
+
+
+def gauge(name: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"kind": "audio"})
 
 
 def test_what_is_taken_is_given_back() -> None:
@@ -13,7 +18,9 @@ def test_what_is_taken_is_given_back() -> None:
         hold.take(40)
         hold.take(-10)
         assert memory.held == 90
+        assert gauge("sonant_held_bytes") == 90
     assert memory.held == 0
+    assert (gauge("sonant_held_bytes"), gauge("sonant_held_limit_bytes")) == (0, 100)
 
 
 def test_a_full_memory_is_429_and_takes_nothing() -> None:

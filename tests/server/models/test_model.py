@@ -39,6 +39,8 @@ def test_a_life_and_its_metrics() -> None:
     assert model.serve(first, "1") is None
     assert (model.state, model.version, model.tasks, state_of("life")) == ("ready", "1", ("encode",), ["ready"])
     assert (error_of("life", "pooled"), error_of("life", "logits")) == (1e-6, 2e-6)
+    labels = {"model": "life", "graph": "fp32", "output": "pooled"}
+    assert REGISTRY.get_sample_value("sonant_model_verification_bound", labels) == 1.0
     assert REGISTRY.get_sample_value("sonant_model_file_bytes", {"model": "life"}) == 100
 
     model.fail("version 2 is broken")

@@ -10,13 +10,14 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.errors import codes
 from tests.server.process import Server, serving
 
 MODEL = "usm-spoken-words"
 # What must not stand in the place of a base unit.
 NOT_BASE = ("_milliseconds", "_ms", "_minutes", "_hours", "_kilobytes", "_megabytes", "_mb", "_percent", "_samples")
 LABELS = {"task", "model", "status", "stage", "reason", "state", "outcome", "graph", "output"}
-LABELS |= {"le", "version", "onnxruntime", "python", "runtime", "precision"}
+LABELS |= {"le", "version", "onnxruntime", "python", "runtime", "precision", "code", "kind"}
 STATUSES = re.compile(r"[1-5]\d\d")
 
 
@@ -73,6 +74,28 @@ def test_a_refusal_is_counted_and_not_timed(server: Server) -> None:
     assert server.client.post("/v1/encode", content=b"RIFF").status_code == 400
     assert value(server, name, task="encode") == before[0]
     assert value(server, "sonant_requests_total", status="400", task="encode") == before[1] + 1
+
+
+def test_an_error_is_counted_by_its_code_from_zero(server: Server) -> None:
+    assert {sample.labels["code"] for sample in families(server)["sonant_errors"].samples} >= set(codes())
+    before = value(server, "sonant_errors_total", code="audio_undecodable")
+    assert server.client.post("/v1/encode", content=b"RIFF").status_code == 400
+    assert value(server, "sonant_errors_total", code="audio_undecodable") == before + 1
+
+
+def test_what_is_ready_and_what_may_be_held(server: Server) -> None:
+    assert value(server, "sonant_ready") == 1
+    assert value(server, "sonant_engine_workers", model=MODEL) == 1
+    assert value(server, "sonant_queue_limit_audio_seconds", model=MODEL) == 600
+    found = families(server)
+    limits = {one.labels["kind"]: one.value for one in found["sonant_held_limit_bytes"].samples}
+    held = {one.labels["kind"]: one.value for one in found["sonant_held_bytes"].samples}
+    assert limits.keys() == held.keys()
+    assert limits["decoded audio"] == 2**30
+    errors = found["sonant_model_verification_error"].samples
+    for bound in found["sonant_model_verification_bound"].samples:
+        [error] = [one.value for one in errors if one.labels == bound.labels]
+        assert 0 <= error <= bound.value
 
 
 def test_only_the_request_itself_is_in_progress(server: Server) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from engines.batch import Clip
 from engines.errors import EngineMismatchError, OutOfMemoryError
@@ -248,8 +249,12 @@ def test_a_long_text_holds_up_no_short_one_however_small_batches_are() -> None:
     scheduled(engine, test, dataclasses.replace(LIMITS, batch_seconds=1))
 
 
+def busy_seconds() -> float:
+    return REGISTRY.get_sample_value("sonant_engine_busy_seconds_total", {"model": "fake"}) or 0.0
+
+
 def test_texts_are_written_together_and_each_is_handed_out_when_it_has_ended() -> None:
-    engine = FakeEngine(step_seconds=0.001)
+    engine, before = FakeEngine(step_seconds=0.001), busy_seconds()
 
     async def test(scheduler: Scheduler) -> None:
         first = await occupied(engine, scheduler)
@@ -261,6 +266,8 @@ def test_texts_are_written_together_and_each_is_handed_out_when_it_has_ended() -
         assert engine.order == ["a", "s", *"." * 31]
 
     scheduled(engine, test)
+    # Each step is time of the engine's too.
+    assert busy_seconds() - before >= 31 * 0.001
 
 
 def test_a_short_request_runs_between_two_steps_of_a_long_text() -> None:

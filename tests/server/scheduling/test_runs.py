@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 from server.errors import EngineFailedError
 from server.scheduling.jobs import BatchJob, Result
 from server.scheduling.runs import BatchMetrics, run_batch
-from tests.server.scheduling.fakes import RATE, FakeEngine, clip
+from tests.server.scheduling.fakes import LIMITS, RATE, FakeEngine, clip
 
 
 def jobs_of(*seconds: float, value: float = 1.0) -> list[BatchJob]:
@@ -53,7 +53,10 @@ def test_what_nobody_waits_for_is_left_out() -> None:
 
 def test_a_batch_is_counted() -> None:
     async def run() -> None:
-        BatchMetrics("counted", RATE).ran(jobs_of(1, 3), seconds=0.5)
+        metrics = BatchMetrics("counted", RATE)
+        metrics.limited(LIMITS)
+        metrics.ran(jobs_of(1, 3), seconds=0.5)
+        metrics.stepped(seconds=0.25)
 
         def value(name: str, **labels: str) -> float | None:
             return REGISTRY.get_sample_value(name, {"model": "counted", **labels})
@@ -61,7 +64,9 @@ def test_a_batch_is_counted() -> None:
         assert value("sonant_batch_clips_sum") == 2
         assert value("sonant_batch_padding_ratio_sum") == 1 - 4 / 6
         assert value("sonant_engine_audio_seconds_total") == 4
-        assert value("sonant_engine_busy_seconds_total") == 0.5
+        assert value("sonant_engine_busy_seconds_total") == 0.75
+        assert value("sonant_engine_workers") == LIMITS.workers
+        assert value("sonant_queue_limit_audio_seconds") == LIMITS.queue_seconds
         assert value("sonant_clip_queue_seconds_count") == 2
 
     asyncio.run(run())

@@ -1,0 +1,1 @@
+"""What runs Sonant in containers, and what proves that it does."""
