@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from engines.errors import EngineInvalidError
 from engines.manifest import Generation
 from engines.verify import check_file
@@ -31,6 +29,8 @@ class TextDecoder:
 
     def __init__(self, folder: Path, generation: Generation) -> None:
         """Read the tokenizer of the engine in `folder`. Raises EngineError where the file is not as exported."""
+        from tokenizers import Tokenizer  # 4 MB that a server without such a model does not need
+
         path = folder / generation.tokenizer
         check_file(path, generation.tokenizer_sha256)
         try:
