@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.machine import Machine
@@ -27,3 +29,13 @@ class Run(Model):
     commit: str | None
     machine: Machine
     versions: dict[str, str]
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A record with more tables than one."""
+
+    @property
+    def tables(self) -> tuple[tuple[str, Table], ...]:
+        """The others, each with what it shows."""
+        ...

@@ -26,6 +26,10 @@ COMMANDS: Mapping[str, Command] = {
     "layers": Command("benchmarks.engines.layers", "what stopping after some layers saves"),
     "precision": Command("benchmarks.engines.precision", "every precision and runtime of every model"),
     "export": Command("benchmarks.exports.true_size", "exports of true size: time, memory, size, error"),
+    "startup": Command("benchmarks.startup.command", "from process start to the first answer, and idle memory"),
+    "growth": Command("benchmarks.growth.command", "time and memory over length, batch, models and clients"),
+    "headlines": Command("benchmarks.headlines", "what the families' papers say of speed, as ratios"),
+    "peers": Command("benchmarks.peers.command", "what users would pick instead, on the same work"),
     "families": Command("benchmarks.exports.families", "every class of model, from checkpoint to HTTP"),
     "load": Command("benchmarks.load.command", "a real server under load"),
     "long-audio": Command("benchmarks.audio.long_audio", "hours of audio, and what windows do to the results"),
@@ -33,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "timestamps": Command("benchmarks.audio.timestamps", "times of words against the synthesizer's own"),
     "policy": Command("benchmarks.policy.budgets", "how batches form, in a simulated time"),
     "gpu": Command("benchmarks.gpu.command", "engines on a GPU"),
+    "quick": Command("benchmarks.quick", "all of these on as little as possible, to see that they work"),
     "report": Command("benchmarks.report", "write tables and charts from the recorded results"),
 }
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks import machine, models
-from benchmarks.base import Run
+from benchmarks.base import Detailed, Run
 from benchmarks.recipes import RECIPES
 from benchmarks.record import Record, write
 from engines.errors import EngineError
@@ -25,7 +25,7 @@ from export.errors import ExportError
 from sonant.terminal import steps
 
 BOUND = POLICY["fp32"]  # beyond this error a result is wrong, and its time tells nothing
-MIN_WIDTH = 160  # columns that the tables need: in a narrower terminal a line breaks, but no figure is cut short
+MIN_WIDTH = 200  # columns that the tables need: in a narrower terminal a line breaks, but no figure is cut short
 
 
 class WrongResultError(RuntimeError):
@@ -152,13 +152,14 @@ def main(measure: Callable[[argparse.Namespace], Record], arguments: argparse.Na
 
 
 def show(record: Record) -> None:
-    """Print the table of `record` and what follows from it."""
-    header, rows = record.table
-    table = Table(title=record.title, title_justify="left")
-    for name in header:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    """Print the tables of `record` and what follows from them."""
     console = Console(width=max(MIN_WIDTH, Console().width))
-    console.print(table)
+    more = record.tables if isinstance(record, Detailed) else ()
+    for title, (header, rows) in ((record.title, record.table), *more):
+        table = Table(title=title, title_justify="left")
+        for name in header:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     console.print(record.summary, highlight=False, soft_wrap=True)

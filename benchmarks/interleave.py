@@ -21,15 +21,24 @@ def warm_up(contestants: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     return {name: run() for name, run in contestants.items()}
 
 
+def stopwatch(run: Callable[[], object]) -> float:
+    """Return the seconds that `run` takes."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
 def interleave(
-    contestants: Mapping[str, Callable[[], object]],
+    contestants: Mapping[str, Callable[[], T]],
     seconds: float,
     minimum: int,
     tick: Tick = lambda rounds, share: None,
+    timed: Callable[[Callable[[], T]], float] = stopwatch,
 ) -> dict[str, Times]:
     """Time the contestants in rounds, A B A B ..., until `seconds` have passed and `minimum` rounds are done.
 
-    Returns the times of each, in seconds; those of one index were taken side by side.
+    `timed` runs a contestant and returns its seconds. Returns the times of each; those of one index were taken side by
+    side.
     """
     if minimum < 1:
         raise ValueError(f"at least one round is needed, not {minimum}")
@@ -37,16 +46,10 @@ def interleave(
     begin, rounds, share = time.perf_counter(), 0, 0.0
     while share < 1.0:
         for name, run in contestants.items():
-            times[name].append(_timed(run))
+            time.sleep(SETTLE)
+            times[name].append(timed(run))
         rounds += 1
         elapsed = time.perf_counter() - begin
         share = min(1.0, rounds / minimum, elapsed / seconds if seconds > 0 else 1.0)
         tick(rounds, share)
     return {name: np.array(taken, np.float64) for name, taken in times.items()}
-
-
-def _timed(run: Callable[[], object]) -> float:
-    time.sleep(SETTLE)
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin

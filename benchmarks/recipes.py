@@ -107,6 +107,7 @@ def generation(config: Any) -> Any:
 # The configurations of published checkpoints. Those of SEW follow from the parameters that its paper states
 # (https://arxiv.org/abs/2109.06870: 40.7, 89.6 and 78.8 millions). `tiny` is for tests.
 RECIPES = {
+    "wav2vec2-base": Recipe("facebook/wav2vec2-base", "Wav2Vec2Model", Wav2Vec2Config, lambda: waveform(masked=False)),
     "hubert-base": hubert("facebook/hubert-base-ls960"),
     "hubert-large": hubert(
         "facebook/hubert-large-ll60k",

@@ -9,18 +9,25 @@ from pydantic import Field, TypeAdapter
 
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
+from benchmarks.records.growth import Growth
+from benchmarks.records.headlines import Headlines
+from benchmarks.records.latency import Latency
 from benchmarks.records.load import Overhead, Overload, Soak, Throughput
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 from benchmarks.records.offline import Offline
+from benchmarks.records.peer_servers import PeerServers
+from benchmarks.records.peers import PeerEngines
 from benchmarks.records.policy import Policy
 from benchmarks.records.precision import Precision
-from benchmarks.records.speed import Latency, Layers
+from benchmarks.records.serving import ClosedLoop, OpenLoop
+from benchmarks.records.speed import Layers
+from benchmarks.records.startup import Startup
 from benchmarks.records.timestamps import Timestamps
 
-Loads = Throughput | Overhead | Overload | Soak | Offline
-Measured = Latency | Layers | Precision | Exports | Families | Policy | Timestamps
+Loads = ClosedLoop | OpenLoop | Throughput | Overhead | Overload | Soak | Offline
+Measured = Latency | Layers | Precision | Growth | Headlines | Startup | Exports | Families | Policy | Timestamps
 OnGpu = GpuParity | GpuSpeed | GpuShapes | GpuLoad
-Record = Measured | OnGpu | Loads | LongRecording | WindowEffect
+Record = Measured | PeerEngines | PeerServers | OnGpu | Loads | LongRecording | WindowEffect
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="benchmark")])
 
 

@@ -29,6 +29,18 @@ class Timing(BaseModel):
         return cls(median_ms=float(median), p95_ms=float(p95))
 
 
+class Tail(Timing):
+    """How long something took, with the slowest of a hundred; with few rounds it is near the slowest of all."""
+
+    p99_ms: float
+
+    @classmethod
+    def of(cls, times: Times) -> Self:
+        """Summarise `times`, in seconds."""
+        median, p95, p99 = np.percentile(times, [50.0, 95.0, 99.0]) * 1000.0
+        return cls(median_ms=float(median), p95_ms=float(p95), p99_ms=float(p99))
+
+
 class Estimate(BaseModel):
     """A figure with its 95 % interval."""
 
@@ -67,3 +79,14 @@ def geometric_mean(ratios: Sequence[PairedRatio]) -> Estimate:
     """Return the geometric mean of independent ratios, with the interval that their own uncertainties give it."""
     value = float(np.exp(np.mean(np.log([ratio.median for ratio in ratios]))))
     return Estimate.of(value, np.exp(np.mean(np.log([ratio.resampled for ratio in ratios]), axis=0)))
+
+
+def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the geometric mean of independent ratios, of which no more is known than their intervals.
+
+    In the logarithm, the ends of the intervals are as far from the mean as independent errors take them together.
+    """
+    value, low, high = np.log([[each.value, each.low, each.high] for each in estimates]).T
+    middle, count = value.mean(), len(estimates)
+    below, above = (float(np.sqrt(((end - value) ** 2).sum())) / count for end in (low, high))
+    return Estimate(value=float(np.exp(middle)), low=float(np.exp(middle - below)), high=float(np.exp(middle + above)))

@@ -1,4 +1,4 @@
-"""Every form that there is of a checkpoint, exported once and kept: what `benchmarks.engines.precision` measures."""
+"""Every form that there is of a checkpoint, exported once and kept: what `precision` and `latency` measure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from export import precision as writers
 from export.checkpoint import Checkpoint
 
 PROBE = "probe.safetensors"  # beside a checkpoint: a classifier of its embeddings
+PRECISIONS, RUNTIMES = ("fp32", "fp16", "bf16", "int8"), ("onnxruntime", "openvino")  # on a processor
 SAID = "sonant: "  # begins what the command says of a failure that it knows
 
 
@@ -103,6 +104,11 @@ def make(wanted: Wanted, cache: Path, progress: Callable[[str], None]) -> Made:
         else:
             folders[form] = alone
     return _open(folders, problems)
+
+
+def of_engine(folder: Path) -> Made:
+    """Return the forms of the engine in `folder`, whatever made it. Raises EngineError."""
+    return _open({form.name: folder for form in forms.every(Manifest.read(folder))}, {})
 
 
 def remove(wanted: Wanted, cache: Path) -> None:

@@ -24,12 +24,12 @@ class Eager:
         model: Any = checkpoint.model(checkpoint.architecture)
         # Without a head or a decoder: `embeddings` is what both sides are asked for.
         self._model = model.encoder if checkpoint.config.is_encoder_decoder else model.base_model
+        self.sample_rate = int(self._extractor.sampling_rate)
         self.attention = str(self._model.config._attn_implementation)
 
     def __call__(self, clips: Sequence[Clip]) -> list[NDArray[np.float32]]:
         """Return the embeddings [frames, hidden] of each clip; all of one length, so that no padding spoils them."""
-        rate = self._extractor.sampling_rate
-        features = self._extractor(list(clips), sampling_rate=rate, return_tensors="pt")
+        features = self._extractor(list(clips), sampling_rate=self.sample_rate, return_tensors="pt")
         with torch.inference_mode():
             if MEL_MASK not in features:
                 return list(self._model(**features).last_hidden_state.numpy())

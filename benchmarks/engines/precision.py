@@ -19,11 +19,14 @@ from pydantic import ValidationError
 
 from benchmarks import console, machine, models, record
 from benchmarks.engines import all_forms, held_out, side_by_side
-from benchmarks.engines.all_forms import Made, Wanted
+from benchmarks.engines.all_forms import PRECISIONS, RUNTIMES, Made, Wanted
 from benchmarks.engines.eager import Eager
+from benchmarks.engines.opened import opened
+from benchmarks.engines.side_by_side import TORCH, Compared
 from benchmarks.machine import ROOT
 from benchmarks.recipes import RECIPES
-from benchmarks.records.precision import AIM_FLAGS, FormCell, Precision
+from benchmarks.records.precision import AIM_FLAGS, FormCell, FormTime, LengthCell, Precision
+from benchmarks.stats import PairedRatio, Timing
 from engines.errors import EngineError
 from engines.manifest import Graph, Manifest
 from export.errors import ExportError
@@ -36,7 +39,6 @@ DEMO = tuple(str(folder.relative_to(ROOT)) for folder in sorted((ROOT / "demo" /
 # Of true size; a variant is another model than the one that it would be compared with.
 TRUE_SIZES = tuple(name for name, recipe in RECIPES.items() if name != "tiny" and recipe.variant is None)
 LENGTHS = (1.0, 5.0, 10.0, 30.0)
-PRECISIONS, RUNTIMES = ("fp32", "fp16", "bf16", "int8"), ("onnxruntime", "openvino")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,7 +165,7 @@ def _timed(
     lengths = [length for length in arguments.lengths if shortest <= length <= longest and length not in done]
     if not lengths:
         return result
-    opened, problems = side_by_side.opened(made.usable, arguments.threads)
+    engines, problems = opened(made.usable, arguments.threads)
     eager = Eager(wanted.checkpoint)
     cells = [
         cell.model_copy(update={"reason": problems[cell.form]}) if cell.form in problems else cell
@@ -173,12 +175,31 @@ def _timed(
     with console.progress_bar(len(lengths)) as progress:
         for index, seconds in enumerate(lengths):
             doing = console.Doing(progress, f"{wanted.name}, {seconds:g} s", index)
-            cell = side_by_side.compare(seconds, opened, eager, arguments, doing)
+            clips = models.clips(1, seconds, made.manifest.sample_rate, arguments.seed)
+            cell = _cell(seconds, side_by_side.compare(clips, engines, eager, arguments, doing), arguments.seed)
             result = result.model_copy(update={"lengths": (*result.lengths, cell)})
             keep(result)
-    for engine in opened.values():
+    for engine in engines.values():
         engine.close()
     return result
+
+
+def _cell(seconds: float, found: Compared, seed: int) -> LengthCell:
+    torch_times = found.times[TORCH]
+    return LengthCell(
+        seconds=seconds,
+        rounds=torch_times.size,
+        torch=Timing.of(torch_times),
+        forms={
+            name: FormTime(
+                time=Timing.of(found.times[name]),
+                ratio=PairedRatio(torch_times, found.times[name], (seed, index)).estimate,
+                error=worst,
+                cosine=found.cosines[name],
+            )
+            for index, (name, worst) in enumerate(found.errors.items())
+        },
+    )
 
 
 def _asked(

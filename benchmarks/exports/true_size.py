@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,13 +20,17 @@ import numpy as np
 import soundfile
 
 from benchmarks import console, machine, models, recipes
+from benchmarks.load.client import HOST
 from benchmarks.records.exports import Exported, Exports
+from benchmarks.resident import Resident
+from benchmarks.startup.launch import launched
 from engines.manifest import Manifest
 from sonant.terminal import steps
 
 KIB_PER_GIB = 2**20
 CHOICES = tuple(name for name in recipes.RECIPES if name != "tiny")
-STARTED_WITHIN_SECONDS = 300.0
+REQUEST_SECONDS = 300.0
+MIB_PER_GIB = 1024.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +74,7 @@ def _measure(name: str, checkpoint: Path, folder: Path, arguments: argparse.Name
     exported = sonant(["export", str(checkpoint), "--output", str(engine), *variant])
     verified = sonant(["verify", str(engine), "--threads", str(arguments.threads)])
     manifest = Manifest.read(engine)
-    first, second, peak = serve(folder, manifest, arguments)
+    first, second, peak = serve(engine, manifest, arguments)
     size = sum(path.stat().st_size for path in engine.iterdir())
     shutil.rmtree(engine)
     return Exported(
@@ -124,50 +127,20 @@ def sonant(arguments: Sequence[str]) -> Usage:
         return Usage(seconds, int(peak.read_text()) / KIB_PER_GIB)
 
 
-def serve(folder: Path, manifest: Manifest, arguments: argparse.Namespace) -> tuple[float, float, float]:
-    """Serve the engine in `folder` and encode one clip; return seconds until ready, of the request, and peak GiB."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "sonant.cli", "serve", "--models", str(folder), "--port", str(port)]
-    started = time.perf_counter()
-    process = subprocess.Popen([*command, "--threads", str(arguments.threads)], stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=STARTED_WITHIN_SECONDS) as client:
-            _wait(client, process)
-            ready = time.perf_counter() - started
-            clip = models.clips(1, arguments.length, manifest.sample_rate, arguments.seed)[0]
-            body = _flac(clip, manifest.sample_rate)
+def serve(engine: Path, manifest: Manifest, arguments: argparse.Namespace) -> tuple[float, float, float]:
+    """Serve `engine` and encode one clip; return seconds until ready, of the request, and peak GiB."""
+    with launched({engine.name: engine}, arguments.threads, {}) as server:
+        ready = server.ready()
+        clip = models.clips(1, arguments.length, manifest.sample_rate, arguments.seed)[0]
+        body = _flac(clip, manifest.sample_rate)
+        url, headers = f"http://{HOST}:{server.port}/v1/encode", {"Content-Type": "audio/flac"}
+        with httpx.Client(timeout=REQUEST_SECONDS, params={"pooling": "mean"}) as client:
             started = time.perf_counter()
-            answer = client.post(
-                "/v1/encode", params={"pooling": "mean"}, content=body, headers={"Content-Type": "audio/flac"}
-            )
+            answer = client.post(url, content=body, headers=headers)
             request = time.perf_counter() - started
-            if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"{folder.name}: /v1/encode answered {answer.status_code}: {answer.text[:300]}")
-            peak = _peak_kib(process)
-    finally:
-        process.terminate()
-        process.wait()
-    return ready, request, peak / KIB_PER_GIB
-
-
-def _peak_kib(process: subprocess.Popen[bytes]) -> int:
-    """Return the most memory that a running process has had."""
-    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
-def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if client.get("/health/ready").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise ValueError("the server did not become ready")
+        if answer.status_code != httpx.codes.OK:
+            raise ValueError(f"{engine.name}: /v1/encode answered {answer.status_code}: {answer.text[:300]}")
+        return ready, request, Resident.of(server.process.pid).peak / MIB_PER_GIB
 
 
 def _flac(clip: np.ndarray, sample_rate: int) -> bytes:

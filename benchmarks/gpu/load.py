@@ -6,14 +6,11 @@ import argparse
 import time
 from functools import partial
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
-
 from benchmarks import console, machine
 from benchmarks.gpu import subjects
-from benchmarks.load import drive
+from benchmarks.load import counters, drive
 from benchmarks.load.client import HOST
-from benchmarks.load.process import Server, serving
+from benchmarks.load.process import serving
 from benchmarks.load.requests import FORMATS, mixed, requests
 from benchmarks.load.subjects import check_all_answered, setting
 from benchmarks.recipes import RECIPES
@@ -30,8 +27,6 @@ DRY_RUN = {
     "connections": 2,
     "seconds": 0.5,
 }
-BUSY, AUDIO = "sonant_engine_busy_seconds_total", "sonant_engine_audio_seconds_total"
-CLIPS, PADDING = "sonant_batch_clips", "sonant_batch_padding_ratio"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -61,39 +56,33 @@ def measure(arguments: argparse.Namespace) -> GpuLoad:
         own = {"calibrate": "off", "device": "cuda" if place == "cuda" else "cpu", "precision": arguments.precision}
         progress("Starting the server")
         with serving({arguments.model: folder}, arguments.threads, own | dict(arguments.settings)) as server:
+            counted = partial(counters.read, server.port, HOST)
             loop = partial(drive.closed_loop, server.port, connections=arguments.connections)
             progress("Warming up")
             drive.run(partial(loop, asked=asked))
-            before, usage, begun = _metrics(server), server.usage, time.perf_counter()
+            before, usage, begun = drive.run(counted), server.usage, time.perf_counter()
             progress(f"Asking for {arguments.seconds:g} s")
             endless = (request for _ in iter(int, 1) for request in asked)
             samples = drive.run(partial(loop, asked=endless, seconds=arguments.seconds))
             wall = time.perf_counter() - begun
             cores = (server.usage.cpu_seconds - usage.cpu_seconds) / wall
-            after = _metrics(server)
+            grown = counters.grown(before, drive.run(counted))
     check_all_answered(arguments.model, samples)
-    grown = {name: after[name] - before.get(name, 0.0) for name in after}
-    batches = grown[f"{CLIPS}_count"]
+    batches = counters.batching(grown)
+    if batches is None:
+        raise ValueError("the server has run no batch")
     return GpuLoad(
         run=console.describe_run(arguments.model, manifest.parameters, arguments, about),
         device=subjects.describe(place),
         form=f"onnxruntime/{arguments.precision}",
         connections=arguments.connections,
         lengths=arguments.lengths,
-        audio_seconds=grown[AUDIO],
+        audio_seconds=grown[counters.AUDIO],
         wall_seconds=wall,
-        engine_seconds=grown[BUSY],
-        batches=int(batches),
-        clips_per_batch=grown[f"{CLIPS}_sum"] / batches,
-        padded_share=grown[f"{PADDING}_sum"] / batches,
+        engine_seconds=grown[counters.BUSY],
+        batches=batches.batches,
+        clips_per_batch=batches.clips,
+        padded_share=batches.padded_share,
         server_cores=cores,
         latency=Latencies.of([sample.latency for sample in samples]),
     )
-
-
-def _metrics(server: Server) -> dict[str, float]:
-    """Return what the server has counted so far, by the names of the samples; it has one model."""
-    text = httpx.get(f"http://{HOST}:{server.port}/metrics").raise_for_status().text
-    wanted = {BUSY, AUDIO, *(f"{name}_{kind}" for name in (CLIPS, PADDING) for kind in ("sum", "count"))}
-    families = text_string_to_metric_families(text)
-    return {sample.name: sample.value for family in families for sample in family.samples if sample.name in wanted}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from typing import get_args
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from benchmarks.records.gpu import GpuShapes, ShapesCell
 from engines.batch import Clip
 from engines.engine import Engine
 from engines.manifest import Manifest
-from engines.runtimes import ConvSearch
+from server.calibration.convolutions import FIRST, OTHERS
 from sonant.terminal import steps
 
 DRY_RUN = {"model": "tiny", "precision": "fp32", "shapes": ((1, 0.5), (2, 0.4)), "rounds": 2}
@@ -43,7 +42,7 @@ def measure(arguments: argparse.Namespace) -> GpuShapes:
         shapes = [(rows, subjects.fitting(manifest, seconds)) for rows, seconds in arguments.shapes]
         batches = [models.clips(rows, seconds, manifest.sample_rate, arguments.seed) for rows, seconds in shapes]
         cells = []
-        for search in get_args(ConvSearch):
+        for search in (FIRST, *OTHERS):
             progress(f"{arguments.precision}, {search}")
             begun = time.perf_counter()
             engine = subjects.open_form(folder, place, arguments.precision, conv_search=search)

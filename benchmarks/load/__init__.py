@@ -1,1 +1,1 @@
-"""Load against a real server process: throughput, overhead, overload and soak. `sonant bench load --help`."""
+"""A server under load: closed and open loop, throughput, overhead, overload, soak. `sonant bench load --help`."""

@@ -6,6 +6,8 @@ import argparse
 import itertools
 from functools import partial
 
+import numpy as np
+
 from benchmarks import console, models
 from benchmarks.load import drive, subjects
 from benchmarks.load.drive import Sample
@@ -13,6 +15,7 @@ from benchmarks.load.requests import FORMATS, requests
 from benchmarks.records.load import Latencies, Overhead, OverheadCell
 
 WARM_UP = 3  # requests that are not counted: a first run plans and allocates
+QUICK = {"engines": subjects.QUICK, "length": 0.5, "requests": 3}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +45,16 @@ def measure(arguments: argparse.Namespace) -> Overhead:
 
 
 def _cell(model: str, answer_format: str, samples: list[Sample]) -> OverheadCell:
-    inference = [sample.timings["inference"] for sample in samples]
-    latency = [sample.latency for sample in samples]
+    latency = np.array([sample.latency for sample in samples])
+    inference, decoding = (np.array([sample.timings[stage] for sample in samples]) for stage in ("inference", "decode"))
+    added = latency - inference
     return OverheadCell(
         model=model,
         answer_format=answer_format,
         requests=len(samples),
         latency=Latencies.of(latency),
         inference=Latencies.of(inference),
-        added=Latencies.of([whole - engine for whole, engine in zip(latency, inference, strict=True)]),
+        decoding=Latencies.of(decoding),
+        added=Latencies.of(added),
+        serving=Latencies.of(added - decoding),
     )

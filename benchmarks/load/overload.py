@@ -11,13 +11,14 @@ from benchmarks.base import Run
 from benchmarks.load import drive, subjects
 from benchmarks.load.client import Request
 from benchmarks.load.drive import Sample
+from benchmarks.load.meter import Meter
 from benchmarks.load.process import Server
 from benchmarks.load.requests import FORMATS, mixed, requests
-from benchmarks.load.throughput import Meter
 from benchmarks.records.load import Latencies, Overload
 
 CLIPS = 64  # different ones, that are sent again and again
 IDLE_REQUESTS = 20  # of which the median is taken
+QUICK = {"engines": subjects.QUICK, "lengths": (0.2, 0.5), "seconds": 2.0, "capacity_seconds": 1.0, "deadline": 1.0}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,7 @@ async def _overload(
     audio = sum(sample.audio_seconds for sample in closed)
     mean = sum(request.seconds for request in asked) / len(asked)
     offered = arguments.factor * audio / span
-    meter = Meter(server)
+    meter = Meter(server.process.pid)
     with meter:
         begin = time.perf_counter()
         samples = await drive.open_loop(server.port, urgent, offered / mean, arguments.seconds, arguments.seed)

@@ -43,14 +43,18 @@ class Server:
     @property
     def usage(self) -> Usage:
         """Read /proc."""
-        processes = list(_tree(self.process.pid))
-        found = [_usage(pid) for pid in processes]
-        return Usage(
-            sum(one.cpu_seconds for one in found),
-            sum(one.resident_bytes for one in found),
-            sum(one.descriptors for one in found),
-            sum(one.threads for one in found),
-        )
+        return usage(self.process.pid)
+
+
+def usage(pid: int) -> Usage:
+    """Return what the process `pid` and those below it have and have used, as /proc says."""
+    found = [_usage(process) for process in list(tree(pid))]
+    return Usage(
+        sum(one.cpu_seconds for one in found),
+        sum(one.resident_bytes for one in found),
+        sum(one.descriptors for one in found),
+        sum(one.threads for one in found),
+    )
 
 
 @contextmanager
@@ -90,13 +94,13 @@ def _becomes_ready(port: int, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _tree(pid: int) -> Iterator[int]:
+def tree(pid: int) -> Iterator[int]:
     """Yield `pid` and the processes below it."""
     yield pid
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError):  # a thread that has ended
             for child in path.read_text().split():
-                yield from _tree(int(child))
+                yield from tree(int(child))
 
 
 def _usage(pid: int) -> Usage:
@@ -107,6 +111,7 @@ def _usage(pid: int) -> Usage:
         descriptors = len(list((folder / "fd").iterdir()))
     except FileNotFoundError:
         return Usage(0.0, 0, 0, 0)
-    # Fields 14, 15, 20 and 24 of proc_pid_stat(5); these begin with the third.
-    user, system, threads, pages = (int(fields[number - 3]) for number in (14, 15, 20, 24))
-    return Usage((user + system) / TICKS_PER_SECOND, pages * PAGE_BYTES, descriptors, threads)
+    # Fields of proc_pid_stat(5); these begin with the third. 16 and 17 are of the processes below it that have ended.
+    threads, pages = (int(fields[number - 3]) for number in (20, 24))
+    ticks = sum(int(fields[number - 3]) for number in (14, 15, 16, 17))
+    return Usage(ticks / TICKS_PER_SECOND, pages * PAGE_BYTES, descriptors, threads)

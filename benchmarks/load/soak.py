@@ -14,10 +14,10 @@ from benchmarks.base import Run
 from benchmarks.load import drive, subjects
 from benchmarks.load.client import HOST, Request
 from benchmarks.load.drive import Sample
+from benchmarks.load.meter import Meter
 from benchmarks.load.process import Server
 from benchmarks.load.requests import FORMATS, mixed, requests
 from benchmarks.load.subjects import Subject
-from benchmarks.load.throughput import Meter
 from benchmarks.records.load import Latencies, Soak, SoakMark
 
 CLIPS = 16  # different ones of each engine
@@ -26,6 +26,7 @@ SETTLED = 0.1  # share of the requests after which memory must not grow: until t
 LEAVING = 0.02  # share of clients that leave before their answer
 LONGEST_SECONDS = 2.0  # of a clip: there are to be many requests, not much audio
 MIB = 2**20
+QUICK = {"engines": subjects.QUICK, "requests": 60, "connections": 2}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ async def _soak(
     part = max(1, arguments.requests // MARKS)
     samples: list[Sample] = []
     marks = [_mark(server, 0)]
-    meter, begin = Meter(server), time.perf_counter()
+    meter, begin = Meter(server.process.pid), time.perf_counter()
     with meter:
         for index in range(MARKS):
             leaving = asyncio.create_task(_leave(server.port, endless, round(LEAVING * part)))

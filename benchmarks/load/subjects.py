@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks import console, machine, models
 from benchmarks.base import Run
@@ -21,6 +22,7 @@ from engines.runtimes import RuntimeOptions
 from sonant.terminal import steps
 
 DEMO = tuple(f"demo/engines/{name}" for name in ("hubert-ctc-english", "sew-commands-english", "usm-spoken-words"))
+QUICK = ("demo/engines/hubert-intent-english",)  # the smallest
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ def _subject(name: str, cache: Path, progress: Callable[[str], None]) -> Subject
     return Subject(folder.name, folder, Manifest.read(folder))
 
 
-def serve(subjects: Iterable[Subject], arguments: argparse.Namespace) -> AbstractContextManager[Server]:
-    """Serve them with the settings that were asked for."""
+def serve(
+    subjects: Iterable[Subject], arguments: argparse.Namespace, settings: Mapping[str, str] = MappingProxyType({})
+) -> AbstractContextManager[Server]:
+    """Serve them with `settings` and those that were asked for."""
     # What is measured in the background would share the machine with what is measured here.
-    settings = {"calibrate": "off"} | dict(arguments.settings)
+    settings = {"calibrate": "off"} | dict(settings) | dict(arguments.settings)
     return serving({subject.name: subject.folder for subject in subjects}, arguments.threads, settings)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -14,7 +17,8 @@ from benchmarks.interleave import interleave, warm_up
 from benchmarks.load import drive, subjects
 from benchmarks.load.client import Request
 from benchmarks.load.drive import Sample
-from benchmarks.load.process import Server, Usage
+from benchmarks.load.meter import Meter
+from benchmarks.load.process import Server
 from benchmarks.load.requests import FORMATS, mixed, requests
 from benchmarks.load.subjects import Subject
 from benchmarks.records.load import Latencies, Load, Throughput, ThroughputCell
@@ -25,6 +29,14 @@ from server.schemas.options import EncodeOptions
 from server.tasks.encode import Encode
 
 SERVER, ALONE, BATCHED = "server", "alone", "batched"
+QUICK = {
+    "engines": subjects.QUICK,
+    "lengths": (0.2, 0.5),
+    "clips": 4,
+    "rounds": 2,
+    "seconds": 0.0,
+    "calibrate_seconds": 0.0,
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="time to spend on each engine, at least")
     parser.add_argument("--rounds", type=console.positive, default=5, help="of each engine, at least")
     parser.add_argument("--batch-seconds", type=float, default=30.0, help="of a batch offline, padding included")
+    parser.add_argument(
+        "--calibrate-seconds", type=float, default=30.0, help="to calibrate each engine before it is served; 0: not"
+    )
     parser.add_argument("--format", choices=sorted(FORMATS), default="base64", help="of the answers")
 
 
@@ -46,16 +61,32 @@ def measure(arguments: argparse.Namespace) -> Throughput:
     with console.progress_bar(len(found)) as progress:
         for index, subject in enumerate(found):
             doing = console.Doing(progress, subject.name, index)
-            with subjects.serve([subject], arguments) as server:
+            with calibrated(subject, arguments) as settings, subjects.serve([subject], arguments, settings) as server:
                 cells.append(_measure(subject, server, arguments, doing))
     return Throughput(
         run=subjects.describe(found, arguments, host),
         connections=arguments.connections,
         lengths=arguments.lengths,
         batch_seconds=arguments.batch_seconds,
+        calibrated=arguments.calibrate_seconds > 0,
         answer_format=arguments.format,
         cells=tuple(cells),
     )
+
+
+@contextmanager
+def calibrated(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """Calibrate the engine as `sonant calibrate` does; yield the settings of a server that finds the result."""
+    if not arguments.calibrate_seconds:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as cache:
+        options = [f"--threads={arguments.threads}", f"--seconds={arguments.calibrate_seconds:g}", f"--cache={cache}"]
+        command = [sys.executable, "-m", "sonant.cli", "calibrate", str(subject.folder), *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"{subject.name} cannot be calibrated: {done.stderr.strip()}")
+        yield {"cache": cache}
 
 
 def _measure(subject: Subject, server: Server, arguments: argparse.Namespace, doing: console.Doing) -> ThroughputCell:
@@ -103,7 +134,7 @@ class ClosedLoop:
     def forget(self) -> None:
         """Begin anew."""
         self.samples: list[Sample] = []
-        self._meter = Meter(self._server)
+        self._meter = Meter(self._server.process.pid)
 
     def __call__(self) -> None:
         """Ask everything once."""
@@ -114,28 +145,6 @@ class ClosedLoop:
     def load(self) -> Load:
         """Of the calls so far."""
         return self._meter.load
-
-
-class Meter:
-    """Adds up the processor time of a server and of this process over the blocks that it is around."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._wall = self._cpu = self._served = 0.0
-
-    def __enter__(self) -> None:
-        self._before: tuple[float, float, Usage] = time.perf_counter(), time.process_time(), self._server.usage
-
-    def __exit__(self, *_: object) -> None:
-        wall, cpu, usage = self._before
-        self._wall += time.perf_counter() - wall
-        self._cpu += time.process_time() - cpu
-        self._served += self._server.usage.cpu_seconds - usage.cpu_seconds
-
-    @property
-    def load(self) -> Load:
-        """Of all blocks so far."""
-        return Load(server_cores=self._served / self._wall, generator_cores=self._cpu / self._wall)
 
 
 def by_length(clips: Sequence[Clip], budget: int) -> list[list[Clip]]:

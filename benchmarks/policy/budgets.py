@@ -53,21 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batches", type=console.positive, default=500, help="that are formed for each figure")
     parser.add_argument("--seed", type=int, default=0, help="of the lengths")
     parser.add_argument("--output", type=Path, help="write the result as JSON, such as benchmarks/results/policy.json")
-    parser.add_argument("--chart", type=Path, help="write the chart as SVG, such as benchmarks/policy.svg")
     parser.set_defaults(threads=1)
     arguments = parser.parse_args(argv)
     return console.main(measure, arguments)
 
 
 def measure(arguments: argparse.Namespace) -> Policy:
-    """Simulate every budget with both policies, and draw the chart where one is asked for."""
+    """Simulate every budget with both policies."""
     cells = tuple(
         simulate(policy, budget, arguments.waiting, arguments.batches, arguments.seed)
         for budget in arguments.budgets
         for policy in POLICIES
     )
     host = machine.describe()
-    policy = Policy(
+    return Policy(
         run=console.describe_run("none", 0, arguments, host),
         fixed_ms=FIXED_SECONDS * 1e3,
         ms_per_second=SECONDS_PER_SECOND * 1e3,
@@ -76,9 +75,6 @@ def measure(arguments: argparse.Namespace) -> Policy:
         max_padding=Settings().max_padding,
         cells=cells,
     )
-    if arguments.chart:
-        draw(policy, arguments.chart)
-    return policy
 
 
 def simulate(policy: str, budget: float, waiting: int, batches: int, seed: int) -> PolicyCell:
@@ -129,38 +125,6 @@ def late(places: Sequence[tuple[int, int]], ran: Sequence[Ran]) -> Iterator[floa
         for number in batch.numbers:
             so_far, before = places[number]
             yield (index - so_far) / (before + 1)
-
-
-def draw(policy: Policy, path: Path) -> None:
-    """Draw padding, batch size and goodput over the budget."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    # The same figures are to give the same file.
-    mpl.rcParams.update({"svg.hashsalt": "policy", "svg.fonttype": "none", "font.family": "sans-serif"})
-    from matplotlib import pyplot as plt
-
-    panels = (
-        ("padding", "padded share, %", 100.0),
-        ("clips", "clips in a batch", 1.0),
-        ("goodput", "goodput, s/s", 1.0),
-    )
-    figure, axes = plt.subplots(1, len(panels), figsize=(10, 3.2), layout="constrained")
-    for axis, (name, label, scale) in zip(axes, panels, strict=True):
-        for style, which in zip(("o-", "s--"), POLICIES, strict=True):
-            cells = [cell for cell in policy.cells if cell.policy == which]
-            axis.plot(
-                [cell.budget for cell in cells], [scale * getattr(cell, name) for cell in cells], style, label=which
-            )
-        budgets = sorted({cell.budget for cell in policy.cells})
-        axis.set(xscale="log", xlabel="budget of a batch, s", ylabel=label, ylim=(0, None))
-        axis.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
 
 
 if __name__ == "__main__":

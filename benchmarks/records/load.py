@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.base import Model, Run, Table
 from benchmarks.stats import Estimate
@@ -13,7 +14,7 @@ from benchmarks.stats import Estimate
 # What is promised of a server: its share of what the engine reaches offline, of a base-size engine and of a small one.
 BASE_SIZE = 50_000_000  # parameters, from which on an engine counts as one
 BASE_SHARE, SMALL_SHARE = 0.95, 0.8
-ADDED_MS = 3.0  # by HTTP, decoding and scheduling to one clip
+ADDED_MS = 3.0  # by HTTP and scheduling to one clip
 GOODPUT_SHARE = 0.9  # of the capacity, under overload
 REFUSED_MS = 50.0  # p99 of what is refused
 GROWTH = 0.03  # of resident memory
@@ -27,7 +28,7 @@ class Latencies(Model):
     p99_ms: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Self:
+    def of(cls, seconds: Sequence[float] | NDArray[np.float64]) -> Self:
         """Summarise what was measured, in seconds; not a number where there is nothing."""
         p50, p95, p99 = np.percentile(seconds, [50.0, 95.0, 99.0]) * 1e3 if len(seconds) else [float("nan")] * 3
         return cls(p50_ms=float(p50), p95_ms=float(p95), p99_ms=float(p99))
@@ -75,12 +76,13 @@ class Throughput(Model):
     lengths: tuple[float, float]
     batch_seconds: float
     answer_format: str
+    calibrated: bool = False  # by `sonant calibrate`, before they were served
     cells: tuple[ThroughputCell, ...]
 
     @property
     def title(self) -> str:
         """A heading."""
-        return f"Throughput of the server, {_threads(self.run)}"
+        return f"Throughput of the server, {threads(self.run)}"
 
     @property
     def table(self) -> Table:
@@ -104,7 +106,8 @@ class Throughput(Model):
         missed = [cell.model for cell in self.cells if cell.ratio.value < cell.promise]
         return (
             f"Clips of {self.lengths[0]:g} to {self.lengths[1]:g} s, {self.connections} connections in a closed loop, "
-            f"answers as {self.answer_format}. Server, alone and batched are seconds of audio for each second; offline "
+            f"answers as {self.answer_format}, engines {'' if self.calibrated else 'not '}calibrated. "
+            "Server, alone and batched are seconds of audio for each second; offline "
             f"the same engine runs the same clips in this process, alone, and by length in batches of "
             f"{self.batch_seconds:g} s. The ratio is that of the server over the faster one offline; promised is at "
             f"least {BASE_SHARE:g} from {BASE_SIZE // 1_000_000} M parameters on and {SMALL_SHARE:g} below: "
@@ -121,7 +124,9 @@ class OverheadCell(Model):
     requests: int
     latency: Latencies
     inference: Latencies
+    decoding: Latencies
     added: Latencies  # latency - inference, request by request
+    serving: Latencies  # added - decoding, likewise
 
 
 class Overhead(Model):
@@ -140,23 +145,30 @@ class Overhead(Model):
     @property
     def table(self) -> Table:
         """A row for each engine and format."""
-        header = ["engine", "answer", "requests", "latency p50 ms", "p95", "p99", "engine p50 ms", "p95", "p99"]
+        parts = ("latency", "engine", "decoding", "added", "HTTP and scheduling")
+        header = ["engine", "answer", "requests", *(name for part in parts for name in (f"{part} p50 ms", "p95"))]
         rows = [
             [cell.model, cell.answer_format, str(cell.requests)]
-            + [*cell.latency.cells, *cell.inference.cells]
-            + [f"{value:.2f}" for value in (cell.added.p50_ms, cell.added.p95_ms, cell.added.p99_ms)]
+            + [
+                f"{value:.2f}"
+                for part in (cell.latency, cell.inference, cell.decoding, cell.added, cell.serving)
+                for value in (part.p50_ms, part.p95_ms)
+            ]
             for cell in self.cells
         ]
-        return [*header, "added p50 ms", "p95", "p99"], rows
+        return header, rows
 
     @property
     def summary(self) -> str:
         """The figures that count."""
-        binary = [cell.added.p50_ms for cell in self.cells if cell.answer_format in ("base64", "npy")]
+        binary = [cell for cell in self.cells if cell.answer_format in ("base64", "npy")]
+        added = max((cell.added.p50_ms for cell in binary), default=float("nan"))
+        serving = max((cell.serving.p50_ms for cell in binary), default=float("nan"))
         return (
             "Added is the latency that the client sees less the time in the engine, request by request: reading, "
-            "decoding, queueing, encoding the answer and sending it. Largest median with base64 or npy: "
-            f"{max(binary, default=float('nan')):.2f} ms; promised is at most {ADDED_MS:g} ms."
+            "decoding, queueing, encoding the answer and sending it. HTTP and scheduling are that without the decoding "
+            "of the file, with its way to a thread and back. Largest medians with base64 or npy: added "
+            f"{added:.2f} ms, HTTP and scheduling {serving:.2f} ms; promised of the latter is at most {ADDED_MS:g} ms."
         )
 
 
@@ -271,7 +283,8 @@ class Soak(Model):
         )
 
 
-def _threads(run: Run) -> str:
+def threads(run: Run) -> str:
+    """Say how many threads an engine had."""
     return f"{run.threads} thread{'s' * (run.threads > 1)}"
 
 

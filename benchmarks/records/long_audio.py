@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmarks.base import Model, Run, Table
+from benchmarks.findings import Promise
 
 # What is promised of a recording of hours.
 ADDED_MIB = 150.0  # over the server when it is idle
@@ -126,4 +127,31 @@ class LongRecording(Model):
             f"{100 * SLOWER:g} %). Word errors: {100 * self.word_errors:.2f} %; {100 * self.pieces_word_errors:.2f} % "
             f"of the pieces of {self.short_seconds:g} s that it is made of (promised: no worse), and "
             f"{100 * self.sentences_word_errors:.2f} % of the sentences alone."
+        )
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What hours may cost, beside clips of half a minute."""
+        added = max(cell.peak_mib for cell in self.cells) - self.idle_mib
+        slower = max(cell.slower for cell in self.cells)
+        hours = f"{self.minutes:g} minutes in one request"
+        return (
+            Promise(
+                f"{hours}: memory over the idle server",
+                f"at most {ADDED_MIB:g} MiB",
+                f"{added:.0f} MiB",
+                added <= ADDED_MIB,
+            ),
+            Promise(
+                f"{hours}: time of a second of audio, over that in clips of {self.short_seconds:g} s",
+                f"at most {100 * SLOWER:g} % more",
+                f"{100 * slower:+.1f} %",
+                slower <= SLOWER,
+            ),
+            Promise(
+                f"{hours}: word errors, over those of its pieces of {self.short_seconds:g} s",
+                f"at most {100 * self.pieces_word_errors:.2f} %",
+                f"{100 * self.word_errors:.2f} %",
+                self.word_errors <= self.pieces_word_errors,
+            ),
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from benchmarks.base import Model, Run, Table
+from benchmarks.charts.chart import Lines, Panel, Series
 
 
 class PolicyCell(Model):
@@ -57,3 +59,31 @@ class Policy(Model):
             "in a batch. The longest wait is that of any clip, in batches, over the clips that were before it: the "
             "oldest always goes first, so it is never above 1."
         )
+
+    @property
+    def charts(self) -> tuple[Lines, ...]:
+        """Padding, batches and goodput over the budget."""
+        panels = (
+            ("padded share, %", lambda cell: 100 * cell.padding),
+            ("clips in a batch", lambda cell: cell.clips),
+            ("goodput, seconds of audio per second", lambda cell: cell.goodput),
+        )
+        return (
+            Lines(
+                "policy",
+                "How batches are formed",
+                "Padded share, clips in a batch and goodput over the budget of a batch, of each policy.",
+                tuple(Panel("", "budget of a batch, s", name, self._lines(of), log_x=True) for name, of in panels),
+            ),
+        )
+
+    def _lines(self, value: Callable[[PolicyCell], float]) -> tuple[Series, ...]:
+        cells = {policy: [cell for cell in self.cells if cell.policy == policy] for policy in self._policies}
+        return tuple(
+            Series(policy, tuple(cell.budget for cell in found), tuple(value(cell) for cell in found))
+            for policy, found in cells.items()
+        )
+
+    @property
+    def _policies(self) -> list[str]:
+        return list(dict.fromkeys(cell.policy for cell in self.cells))

@@ -1,67 +1,14 @@
-"""How long engines take: against transformers, and when they stop early."""
+"""How long engines take when they stop early."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from benchmarks.base import Model, Run, Table
+from benchmarks.findings import Promise
 from benchmarks.stats import Estimate, Timing
 
 PROMISE = 1.1  # N layers take at most this many times (front end + N / L of the encoder)
-
-
-class LatencyCell(Model):
-    """One clip length at one batch size."""
-
-    seconds: float
-    batch: int
-    pairs: int
-    sonant: Timing
-    transformers: Timing
-    ratio: Estimate  # transformers / sonant: above 1 where the engine is faster
-    error: float  # of the embeddings, against transformers
-
-
-class Latency(Model):
-    """An engine against transformers eager."""
-
-    benchmark: Literal["latency"] = "latency"
-    run: Run
-    attention: str  # what transformers chose
-    cells: tuple[LatencyCell, ...]
-    geometric_mean: Estimate
-
-    @property
-    def title(self) -> str:
-        """A heading."""
-        return f"Latency: {_subject(self.run)}"
-
-    @property
-    def table(self) -> Table:
-        """A row for each cell."""
-        header = ["clip", "batch", "pairs", "sonant ms", "p95", "transformers ms", "p95"]
-        rows = [
-            [
-                *(f"{cell.seconds:g} s", str(cell.batch), str(cell.pairs)),
-                *_timing(cell.sonant),
-                *_timing(cell.transformers),
-                *_ratio(cell.ratio),
-                f"{cell.error:.1e}",
-            ]
-            for cell in self.cells
-        ]
-        return [*header, "ratio", "95 % interval", "error"], rows
-
-    @property
-    def summary(self) -> str:
-        """The figures that count."""
-        least = min(self.cells, key=lambda cell: cell.ratio.value)
-        return (
-            "The ratio is the time of transformers over that of the engine: above 1 the engine is faster. "
-            f"Geometric mean {_interval(self.geometric_mean)}; smallest cell {_interval(least.ratio)} at "
-            f"{least.seconds:g} s, batch {least.batch}. Largest error of the embeddings: "
-            f"{max(cell.error for cell in self.cells):.1e}. Attention in transformers: {self.attention}."
-        )
 
 
 class LayersCell(Model):
@@ -111,6 +58,14 @@ class Layers(Model):
             f"{_interval(worst.ratio)} at {worst.layers} of {self.num_layers} layers; promised is at most {PROMISE:g}. "
             f"{self.rounds} rounds."
         )
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What stopping early may cost."""
+        worst = max(self.cells, key=lambda cell: cell.ratio.value)
+        what = f"{_subject(self.run)}: a graph that stops early, over front end + its share of the layers"
+        found = f"{_interval(worst.ratio)} at {worst.layers} of {self.num_layers} layers"
+        return (Promise(what, f"at most {PROMISE:g}x", found, worst.ratio.value <= PROMISE),)
 
 
 def _subject(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 from typing import Any
 
@@ -18,6 +19,9 @@ def add(commands: Commands) -> None:
 
 
 def _add_settings(parser: Parser) -> None:
+    # From here on, not when the server is there: imports take a second, and process 1 of a container, which has no
+    # default action, would never hear of a signal in it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         from server.configuration import default_text, flag, is_list, is_table
         from server.settings import Settings

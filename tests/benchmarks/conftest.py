@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks import record
 from benchmarks.engines import latency, layers
-from benchmarks.records.speed import Latency, Layers
+from benchmarks.records.latency import Latency
+from benchmarks.records.speed import Layers
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,9 @@ def run(tmp_path: Path, scenario: str, *options: str) -> Any:
 
 
 def test_throughput(tmp_path: Path) -> None:
-    found = run(tmp_path, "throughput", "--clips", "4", "--rounds", "2", "--seconds", "0", *SHORT)
+    found = run(
+        tmp_path, "throughput", "--clips", "4", "--rounds", "2", "--seconds", "0", *SHORT, "--calibrate-seconds", "0.1"
+    )
     assert isinstance(found, Throughput)
     [cell] = found.cells
     assert 0.8 <= cell.audio_seconds <= 2
@@ -48,7 +50,8 @@ def test_overhead(tmp_path: Path) -> None:
     assert {cell.answer_format for cell in found.cells} == {"json", "base64", "npy", "pooled"}
     for cell in found.cells:
         assert 0 < cell.inference.p50_ms < cell.latency.p50_ms
-        assert 0 < cell.added.p50_ms < cell.latency.p50_ms
+        assert 0 < cell.decoding.p50_ms < cell.added.p50_ms < cell.latency.p50_ms
+        assert 0 < cell.serving.p50_ms < cell.added.p50_ms
 
 
 def test_overload(tmp_path: Path) -> None:

@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 
 from benchmarks import record
-from benchmarks.audio import long_audio
-from benchmarks.audio.long_audio import joined, main, relative, sentences, word_errors, write_recording
+from benchmarks.audio import recording, window_effect
+from benchmarks.audio.long_audio import main
+from benchmarks.audio.sentences import joined, sentences, word_errors, write_recording
+from benchmarks.audio.window_effect import relative
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 
 ENGINE = "demo/engines/hubert-ctc-english"
 
 
 def test_a_recording_of_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_audio, "WAYS", long_audio.WAYS[:2])
-    monkeypatch.setattr(long_audio, "SHORT_ROUNDS", 1)
-    monkeypatch.setattr(long_audio, "PIECES", 1)
+    monkeypatch.setattr(recording, "WAYS", recording.WAYS[:2])
+    monkeypatch.setattr(recording, "SHORT_ROUNDS", 1)
+    monkeypatch.setattr(recording, "PIECES", 1)
     output = tmp_path / "recording.json"
     assert main(["recording", ENGINE, "--minutes", "1.5", "--output", str(output)]) == 0
     found = record.read(output)
@@ -29,7 +31,7 @@ def test_a_recording_of_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_windows_against_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_audio, "CONTEXTS", (0.0, 2.6))
+    monkeypatch.setattr(window_effect, "CONTEXTS", (0.0, 2.6))
     output = tmp_path / "windows.json"
     assert main(["windows", ENGINE, "demo/engines/usm-spoken-words", "--clips", "1", "--output", str(output)]) == 0
     found = record.read(output)

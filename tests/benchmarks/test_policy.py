@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import record, report
+from benchmarks import markdown, record
 from benchmarks.policy import budgets
 from benchmarks.policy.budgets import FIFO, SONANT, late, let_run, simulate
 from benchmarks.records.policy import Policy
@@ -40,15 +40,14 @@ def test_time_is_what_the_engine_costs() -> None:
     assert seconds == pytest.approx(cost)  # up to when the last one began
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output, chart = tmp_path / "policy.json", tmp_path / "policy.svg"
+def test_the_command(tmp_path: Path) -> None:
+    output = tmp_path / "policy.json"
     options = ["--budgets", "10,80", "--batches", "20", "--waiting", "16"]
-    assert budgets.main([*options, "--output", str(output), "--chart", str(chart)]) == 0
+    assert budgets.main([*options, "--output", str(output)]) == 0
     found = record.read(output)
     assert isinstance(found, Policy)
     assert [(cell.budget, cell.policy) for cell in found.cells] == [(10, SONANT), (10, FIFO), (80, SONANT), (80, FIFO)]
-    assert "| 80 s | first in, first out |" in report.section(found)
-    drawn = chart.read_text()
-    assert FIFO in drawn
-    budgets.draw(found, chart)
-    assert chart.read_text() == drawn
+    assert "| 80 s | first in, first out |" in markdown.section(found)
+    [chart] = found.charts
+    assert [line.name for line in chart.panels[2].series] == [SONANT, FIFO]
+    assert chart.panels[2].series[1].y == (found.cells[1].goodput, found.cells[3].goodput)

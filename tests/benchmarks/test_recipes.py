@@ -12,7 +12,14 @@ from benchmarks import recipes
 # In millions: as the papers of SEW (table 1) and AST and the cards of the others state them.
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("hubert-base", 94.4), ("hubert-large", 315.4), ("sew-tiny", 40.7), ("sew-small", 89.6), ("sew-mid", 78.8)],
+    [
+        ("wav2vec2-base", 94.4),
+        ("hubert-base", 94.4),
+        ("hubert-large", 315.4),
+        ("sew-tiny", 40.7),
+        ("sew-small", 89.6),
+        ("sew-mid", 78.8),
+    ],
 )
 def test_parameters_are_those_of_the_published_checkpoint(name: str, millions: float) -> None:
     recipe = recipes.RECIPES[name]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.stats import Estimate, PairedRatio, Timing, geometric_mean
+from benchmarks.stats import Estimate, PairedRatio, Tail, Timing, geometric_mean, mean_of
 
 
 def test_a_timing_is_the_median_and_the_95th_percentile_in_milliseconds() -> None:
@@ -34,6 +34,19 @@ def test_the_geometric_mean_of_a_ratio_and_its_inverse_is_one() -> None:
     ones = np.ones(5)
     mean = geometric_mean([PairedRatio(2.0 * ones, ones, (0,)), PairedRatio(0.5 * ones, ones, (0,))])
     assert figures(mean) == pytest.approx([1.0] * 3)
+
+
+def test_a_tail_is_also_the_99th_percentile() -> None:
+    tail = Tail.of(np.arange(101) / 1000.0)
+    assert [tail.median_ms, tail.p95_ms, tail.p99_ms] == pytest.approx([50.0, 95.0, 99.0])
+
+
+def test_a_mean_of_intervals_is_about_as_sure_as_one_of_all_rounds() -> None:
+    generator = np.random.default_rng(2)
+    ratios = [PairedRatio(generator.normal(2.0, 0.1, 40), np.ones(40), (n,)) for n in range(6)]
+    expected, found = geometric_mean(ratios), mean_of([ratio.estimate for ratio in ratios])
+    assert found.value == pytest.approx(expected.value)
+    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.2)
 
 
 def figures(estimate: Estimate) -> list[float]:

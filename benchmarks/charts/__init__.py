@@ -1,0 +1,1 @@
+"""Charts of results: what is drawn, and the SVG that is made of it."""

@@ -1,0 +1,1 @@
+"""The same work on what users would pick instead."""

@@ -1,0 +1,1 @@
+"""What runs in the environments of the peers: these modules import what is installed there, and each other."""

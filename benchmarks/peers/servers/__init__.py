@@ -1,0 +1,1 @@
+"""Servers that users would pick instead."""
