@@ -3,6 +3,8 @@
 # make test-all   the long tests too
 # make demo       the demo engines anew from their checkpoints
 # make docs       what the documents say of the code and print of the demo, anew
+# make containers the images, built and run with podman as root, and what is said of them (VERIFY= its options)
+# make locks      what the images install, anew
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -11,7 +13,7 @@ TORCH ?= torch==2.13.0
 PYTEST ?= .venv-dev/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP_OPTIONS ?= --quiet --disable-pip-version-check
 
-.PHONY: serve test test-all lint demo docs clean
+.PHONY: serve test test-all lint demo docs containers locks clean
 
 serve: .venv/installed
 	.venv/bin/sonant serve --models demo/engines --port $(PORT) \
@@ -41,6 +43,14 @@ docs: .venv-dev/installed
 	.venv-dev/bin/python -m server.reference docs
 	.venv-dev/bin/python -m tests.server.examples
 	.venv-dev/bin/python -m tests.documents
+
+containers: .venv/installed
+	.venv/bin/python -m pip install $(PIP_OPTIONS) podman-compose
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m deploy.verify $(VERIFY)
+
+locks: .venv-dev/installed
+	.venv-dev/bin/python -m pip install $(PIP_OPTIONS) uv
+	.venv-dev/bin/python -m deploy.lock
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
