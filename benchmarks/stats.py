@@ -56,6 +56,9 @@ class Estimate(BaseModel):
         low, high = np.percentile(resampled, [(100.0 - LEVEL) / 2.0, (100.0 + LEVEL) / 2.0])
         return cls(value=value, low=float(low), high=float(high))
 
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 class PairedRatio:
     """The median of a / b over the rounds in which both were timed, with a percentile bootstrap over the rounds.

@@ -58,7 +58,7 @@ class Headlines(Model):
                 if cell.slow.transformers is None or cell.fast.transformers is None
                 else f"{cell.slow.transformers.median_ms:.0f} / {cell.fast.transformers.median_ms:.0f}",
                 str(cell.rounds),
-                *(_interval(cell.sonant), "-" if cell.transformers is None else _interval(cell.transformers)),
+                *(str(cell.sonant), "-" if cell.transformers is None else str(cell.transformers)),
                 "-" if cell.error is None else f"{cell.error:.1e}",
             ]
             for cell in self.cells
@@ -87,7 +87,3 @@ class Headlines(Model):
         )
         alt = "How many times as long the first takes as the second, of each pair, in Sonant and in transformers."
         return (Bars("headlines", "What the families promise", alt, "time of the first / of the second", rows, 1.0),)
-
-
-def _interval(ratio: Estimate) -> str:
-    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"

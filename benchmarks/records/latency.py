@@ -87,7 +87,7 @@ class Latency(Model):
                     continue
                 name, mean = fastest
                 what = "exact" if exact else f"cosine {subject.cosine(name):.4f}"
-                text = f"{subject.name}, {name} ({what}): {_interval(mean)} times as fast as transformers eager."
+                text = f"{subject.name}, {name} ({what}): {mean} times as fast as transformers eager."
                 found.append(Finding("gain" if mean.low > 1 else "loss", text))
                 if exact:
                     share = subject.share(name).value
@@ -147,7 +147,7 @@ def _verdicts(subjects: Sequence[SubjectCells]) -> Iterator[str]:
             if mean is None or least is None or not (form.endswith(EXACT) or subject.cosine(form) >= COSINE):
                 continue
             cell, ratio = least
-            parts.append(f"{form} {_interval(mean)}, smallest cell {ratio.value:.3f} at {_at(cell)}")
+            parts.append(f"{form} {mean}, smallest cell {ratio.value:.3f} at {_at(cell)}")
         if parts:
             yield f"{subject.name}: {'; '.join(parts)}."
 
@@ -263,10 +263,6 @@ def _least(least: tuple[Cell, Estimate] | None) -> tuple[str, str]:
 
 def _at(cell: Cell) -> str:
     return f"{cell.seconds:g} s x {cell.batch}"
-
-
-def _interval(ratio: Estimate) -> str:
-    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
 def _roof(roof: Roof) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.base import Model, Run, Table
+from benchmarks.findings import Promise
 from benchmarks.stats import Estimate
 
 # What is promised of a server: its share of what the engine reaches offline, of a base-size engine and of a small one.
@@ -115,6 +116,19 @@ class Throughput(Model):
             "kept busy while it was asked, and those of the load generator beside it."
         )
 
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """How near the server comes to its engine."""
+        return tuple(
+            Promise(
+                f"{cell.model}: throughput of the server, over the engine alone",
+                f"at least {cell.promise:g}x",
+                str(cell.ratio),
+                cell.ratio.value >= cell.promise,
+            )
+            for cell in self.cells
+        )
+
 
 class OverheadCell(Model):
     """One engine, asked in one format."""
@@ -161,14 +175,33 @@ class Overhead(Model):
     @property
     def summary(self) -> str:
         """The figures that count."""
-        binary = [cell for cell in self.cells if cell.answer_format in ("base64", "npy")]
-        added = max((cell.added.p50_ms for cell in binary), default=float("nan"))
-        serving = max((cell.serving.p50_ms for cell in binary), default=float("nan"))
+        added = max((cell.added.p50_ms for cell in self.binary), default=float("nan"))
+        serving = max((cell.serving.p50_ms for cell in self.binary), default=float("nan"))
         return (
             "Added is the latency that the client sees less the time in the engine, request by request: reading, "
             "decoding, queueing, encoding the answer and sending it. HTTP and scheduling are that without the decoding "
             "of the file, with its way to a thread and back. Largest medians with base64 or npy: added "
             f"{added:.2f} ms, HTTP and scheduling {serving:.2f} ms; promised of the latter is at most {ADDED_MS:g} ms."
+        )
+
+    @property
+    def binary(self) -> list[OverheadCell]:
+        """Those in which numbers are no text."""
+        return [cell for cell in self.cells if cell.answer_format in ("base64", "npy")]
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What is added to a clip at the most."""
+        if not self.binary:
+            return ()
+        worst = max(self.binary, key=lambda cell: cell.serving.p50_ms)
+        return (
+            Promise(
+                f"HTTP and scheduling, of one clip of {self.seconds:g} s, by {worst.model} as {worst.answer_format}",
+                f"at most {ADDED_MS:g} ms",
+                f"{worst.serving.p50_ms:.2f} ms",
+                worst.serving.p50_ms <= ADDED_MS,
+            ),
         )
 
 
@@ -227,6 +260,26 @@ class Overload(Model):
             f"when a request was to be sent. {_cores(self.load)}"
         )
 
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What is left of the capacity, and how soon the rest is refused."""
+        beyond = f"{self.run.model} at {self.factor:g} x its capacity"
+        share = self.goodput / self.capacity
+        return (
+            Promise(
+                f"{beyond}: goodput over the capacity",
+                f"at least {GOODPUT_SHARE:g}x",
+                f"{share:.3f}x",
+                share >= GOODPUT_SHARE,
+            ),
+            Promise(
+                f"{beyond}: p99 of what is refused",
+                f"at most {REFUSED_MS:g} ms",
+                f"{self.refused.p99_ms:.1f} ms",
+                self.refused.p99_ms <= REFUSED_MS,
+            ),
+        )
+
 
 class SoakMark(Model):
     """What the server has after so many requests."""
@@ -280,6 +333,18 @@ class Soak(Model):
             f"clients that leave among them; {self.seconds:.0f} s. After the first {self.settled:,} requests resident "
             f"memory grew by {100 * self.growth:.1f} % (promised: less than {100 * GROWTH:g} %). Statuses: {statuses}. "
             f"p50 {self.latency.p50_ms:.1f} ms, p99 {self.latency.p99_ms:.1f} ms. {_cores(self.load)}"
+        )
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What stays of many requests."""
+        return (
+            Promise(
+                f"memory after {sum(self.statuses.values()):,} requests, over that after {self.settled:,}",
+                f"less than {100 * GROWTH:g} % more",
+                f"{100 * self.growth:+.1f} %",
+                self.growth < GROWTH,
+            ),
         )
 
 

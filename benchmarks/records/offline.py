@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmarks.base import Model, Run, Table
+from benchmarks.findings import Promise
 from benchmarks.stats import Estimate
 
 SHARE = 0.95  # promised, of the engine's own limit
@@ -74,4 +75,17 @@ class Offline(Model):
             "batches, makes results and writes them. Its start (imports, loading and verifying the engine) and its end "
             f"stand apart. Promised is a ratio of at least {SHARE:g}: "
             f"{'reached' if not missed else 'missed by ' + ', '.join(missed)}. CPU seconds are of one round."
+        )
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """How near the command comes to its engine."""
+        return tuple(
+            Promise(
+                f"{cell.model}: `sonant {cell.task}` over {cell.files} files, over the engine alone",
+                f"at least {SHARE:g}x",
+                str(cell.ratio),
+                cell.ratio.value >= SHARE,
+            )
+            for cell in self.cells
         )

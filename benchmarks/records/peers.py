@@ -7,6 +7,7 @@ from typing import Literal
 
 from benchmarks.base import Model, Run, Table
 from benchmarks.charts.chart import Bar, Bars, Chart, file_name
+from benchmarks.findings import Promise
 from benchmarks.stats import Estimate, Timing, mean_of
 
 Precision = Literal["fp32", "bf16", "int8"]
@@ -137,25 +138,31 @@ class PeerEngines(Model):
                 "each in a process of its own. From waveforms to embeddings, features and all.",
                 f"Set up: {self._setups()}.",
                 "Error and cosine: the worst clip of all columns, against transformers on that clip alone.",
-                *[f"{verdict}." for verdict in self.verdicts()],
+                *[
+                    f"{each.what}: {each.found}, promised is {each.promised} ({'kept' if each.kept else 'MISSED'})."
+                    for each in self.promises
+                ],
                 *[f"Not run: {left}." for left in [self._left_out()] if left],
                 *["The run was stopped before its end."] * (not self.complete),
             ]
         )
 
-    def verdicts(self) -> Iterator[str]:
-        """Say which promises are kept."""
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """How our best forms stand beside the best of the others."""
+        return tuple(self._promises())
+
+    def _promises(self) -> Iterator[Promise]:
         yield from self._exact()
         for model in self.models:
             aim = REDUCED_MEANS.get(model.model, REDUCED_MEAN)
             found = model.best(("bf16", "int8"))
             if found is not None:
-                name, mean = found
-                yield f"{name} on {model.model}: {_interval(mean)} in the mean; {_promised(mean.value, aim)}"
+                yield _promise(f"{found[0]} on {model.model}, over the best fp32 peer", found[1], aim)
             for precision in PRECISIONS[1:]:
                 yield from _against_rivals(model, precision)
 
-    def _exact(self) -> Iterator[str]:
+    def _exact(self) -> Iterator[Promise]:
         chosen = [(model, found[0]) for model in self.models if (found := model.best(("fp32",)))]
         ratios = {
             f"{model.model}, {group.clips}": turn.ratio
@@ -165,14 +172,11 @@ class PeerEngines(Model):
         }
         if not ratios:
             return
-        mean = mean_of(list(ratios.values()))
         cell, least = min(ratios.items(), key=lambda item: item[1].value)
         names = ", ".join(f"{name.removeprefix('Sonant ')} on {model.model}" for model, name in chosen)
-        yield (
-            f"Exact engines ({names}) against the best fp32 peer: geometric mean {_interval(mean)}, "
-            f"{_promised(mean.value, EXACT_MEAN)}; least {_interval(least)} ({cell}), "
-            f"{_promised(least.value, EXACT_LEAST)}"
-        )
+        what = f"exact engines ({names}) over the best fp32 peer"
+        yield _promise(f"{what}, geometric mean", mean_of(list(ratios.values())), EXACT_MEAN)
+        yield _promise(f"{what}, least cell ({cell})", least, EXACT_LEAST)
 
     def _setups(self) -> str:
         every = {one.name: one for model in self.models for one in model.contestants if not one.is_ours}
@@ -222,21 +226,17 @@ def _chart(model: ModelPeers) -> Bars:
     )
 
 
-def _against_rivals(model: ModelPeers, precision: Precision) -> Iterator[str]:
+def _against_rivals(model: ModelPeers, precision: Precision) -> Iterator[Promise]:
     found = model.best((precision,))
     if found is None:
         return
     ratios = [turn.rival for turn in model.turns(found[0]) if turn.rival is not None]
     if ratios:
-        mean = mean_of(ratios)
-        verdict = _promised(mean.value, RIVAL_MEAN)
-        yield f"{found[0]} against the best {precision} peer on {model.model}: {_interval(mean)}, {verdict}"
-    else:
-        yield f"No {precision} peer on {model.model} has a cosine of {CLOSE:g}"
+        yield _promise(f"{found[0]} on {model.model}, over the best {precision} peer", mean_of(ratios), RIVAL_MEAN)
 
 
-def _promised(value: float, aim: float) -> str:
-    return f"promised is {aim:g} ({'kept' if value >= aim else 'MISSED'})"
+def _promise(what: str, ratio: Estimate, aim: float) -> Promise:
+    return Promise(what, f"at least {aim:g}x", str(ratio), ratio.value >= aim)
 
 
 def _reference(group: Group | None) -> str:
@@ -246,7 +246,3 @@ def _reference(group: Group | None) -> str:
 
 def _ratio(turn: Turn | None) -> str:
     return f"{turn.ratio.value:.2f} ({turn.ratio.low:.2f} to {turn.ratio.high:.2f})" if turn else "-"
-
-
-def _interval(ratio: Estimate) -> str:
-    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"

@@ -55,7 +55,7 @@ class Layers(Model):
         worst = max(self.cells, key=lambda cell: cell.ratio.value)
         return (
             "The ratio is the measured time over the ideal one: front end + N/L of what the layers take. Largest: "
-            f"{_interval(worst.ratio)} at {worst.layers} of {self.num_layers} layers; promised is at most {PROMISE:g}. "
+            f"{worst.ratio} at {worst.layers} of {self.num_layers} layers; promised is at most {PROMISE:g}. "
             f"{self.rounds} rounds."
         )
 
@@ -64,7 +64,7 @@ class Layers(Model):
         """What stopping early may cost."""
         worst = max(self.cells, key=lambda cell: cell.ratio.value)
         what = f"{_subject(self.run)}: a graph that stops early, over front end + its share of the layers"
-        found = f"{_interval(worst.ratio)} at {worst.layers} of {self.num_layers} layers"
+        found = f"{worst.ratio} at {worst.layers} of {self.num_layers} layers"
         return (Promise(what, f"at most {PROMISE:g}x", found, worst.ratio.value <= PROMISE),)
 
 
@@ -78,7 +78,3 @@ def _timing(timing: Timing) -> tuple[str, str]:
 
 def _ratio(ratio: Estimate) -> tuple[str, str]:
     return f"{ratio.value:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}"
-
-
-def _interval(ratio: Estimate) -> str:
-    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
