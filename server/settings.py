@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     device_bytes: NonNegativeInt = 0
     """Memory of the GPU that each graph may take beside its weights, in bytes; 0: all that is free."""
     conv_search: ConvSearch = "auto"
-    """How ONNX Runtime finds its convolutions on a GPU: auto (as calibrated), heuristic, default (none) or exhaustive."""
+    """How ONNX Runtime finds convolutions on a GPU: auto (as calibrated), heuristic, default (none) or exhaustive."""
     cuda_graphs: bool = False
     """Whether ONNX Runtime records encoders on a GPU, shape by shape, and plays that back: less between kernels."""
     runtime: Literal["auto", RuntimeName] = "auto"
