@@ -133,6 +133,7 @@ def test_the_c_library_keeps_little_if_it_can_and_nobody_says_otherwise(
     library = SimpleNamespace(**{name: lambda *arguments: asked.append(arguments)})
     monkeypatch.setattr("engines.host.ctypes.CDLL", lambda _: library)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    for variable in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(variable, raising=False)
     host.keep_little()
-    assert asked == [(-3, 2**20)] * (name == "mallopt")
+    assert asked == [(-3, 4 * 2**20), (-1, 16 * 2**20)] * (name == "mallopt")
