@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -95,6 +96,7 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_headers)
+            await asyncio.sleep(0)  # the loop sends what was written once it comes round: the answer before its account
         except Exception:
             logger.exception("request %s failed", request_id)
             error = ApiError("internal error; the server's log has it under the request id")
