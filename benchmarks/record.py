@@ -7,12 +7,13 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from benchmarks.records.endurance import Overload, Soak
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
 from benchmarks.records.growth import Growth
 from benchmarks.records.headlines import Headlines
 from benchmarks.records.latency import Latency
-from benchmarks.records.load import Overhead, Overload, Soak, Throughput
+from benchmarks.records.load import Overhead, Throughput
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 from benchmarks.records.offline import Offline
 from benchmarks.records.peer_servers import PeerServers

@@ -15,12 +15,13 @@ from benchmarks.charts.chart import Chart, Charted
 from benchmarks.charts.draw import draw
 from benchmarks.machine import ROOT
 from benchmarks.record import Record
+from benchmarks.records.endurance import Overload, Soak
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
 from benchmarks.records.growth import Growth
 from benchmarks.records.headlines import Headlines
 from benchmarks.records.latency import Latency
-from benchmarks.records.load import Overhead, Overload, Soak, Throughput
+from benchmarks.records.load import Overhead, Throughput
 from benchmarks.records.long_audio import LongRecording, WindowEffect
 from benchmarks.records.offline import Offline
 from benchmarks.records.peer_servers import PeerServers

@@ -14,7 +14,8 @@ from benchmarks.load.drive import Sample
 from benchmarks.load.meter import Meter
 from benchmarks.load.process import Server
 from benchmarks.load.requests import FORMATS, mixed, requests
-from benchmarks.records.load import Latencies, Overload
+from benchmarks.records.endurance import Overload
+from benchmarks.records.load import Latencies
 
 CLIPS = 64  # different ones, that are sent again and again
 IDLE_REQUESTS = 20  # of which the median is taken

@@ -18,7 +18,8 @@ from benchmarks.load.meter import Meter
 from benchmarks.load.process import Server
 from benchmarks.load.requests import FORMATS, mixed, requests
 from benchmarks.load.subjects import Subject
-from benchmarks.records.load import Latencies, Soak, SoakMark
+from benchmarks.records.endurance import Soak, SoakMark
+from benchmarks.records.load import Latencies
 
 CLIPS = 16  # different ones of each engine
 MARKS = 20  # at which the process is looked at

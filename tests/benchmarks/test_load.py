@@ -14,7 +14,8 @@ from benchmarks.load.command import main
 from benchmarks.load.process import serving
 from benchmarks.load.requests import mixed, wav
 from benchmarks.load.throughput import by_length
-from benchmarks.records.load import Latencies, Overhead, Overload, Soak, Throughput
+from benchmarks.records.endurance import Overload, Soak
+from benchmarks.records.load import Latencies, Overhead, Throughput
 from engines.manifest import Manifest
 
 ENGINE = "demo/engines/hubert-intent-english"
