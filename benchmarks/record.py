@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from benchmarks.records.endurance import Overload, Soak
 from benchmarks.records.exports import Exports, Families
@@ -29,6 +29,7 @@ Loads = ClosedLoop | OpenLoop | Throughput | Overhead | Overload | Soak | Offlin
 Measured = Latency | Layers | Precision | Growth | Headlines | Startup | Exports | Families | Policy | Timestamps
 OnGpu = GpuParity | GpuSpeed | GpuShapes | GpuLoad
 Record = Measured | PeerEngines | PeerServers | OnGpu | Loads | LongRecording | WindowEffect
+RecordT = TypeVar("RecordT")
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="benchmark")])
 
 
@@ -38,6 +39,15 @@ def write(record: Record, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def earlier(path: Path | None, kind: type[RecordT]) -> RecordT | None:
+    """Return what an earlier run has left at `path`, if it is of this kind and not of another version of it."""
+    try:
+        found = read(path) if path else None
+    except (FileNotFoundError, ValidationError):
+        return None
+    return found if isinstance(found, kind) else None
 
 
 def read(path: Path) -> Record:

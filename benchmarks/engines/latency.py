@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from benchmarks import console, machine, models, record
 from benchmarks.base import Run
@@ -125,13 +124,8 @@ def measure(arguments: argparse.Namespace) -> tuple[Latency, list[str]]:
 
 def _before(path: Path | None) -> dict[str, SubjectCells]:
     """Return what an earlier run has measured, by what it holds for."""
-    if path is None:
-        return {}
-    try:
-        found = record.read(path)
-    except (FileNotFoundError, ValidationError):  # one of another version of this command
-        return {}
-    return {each.key: each for each in found.subjects} if isinstance(found, Latency) else {}
+    found = record.earlier(path, Latency)
+    return {each.key: each for each in found.subjects} if found else {}
 
 
 def _with(result: Latency, subject: SubjectCells, arguments: argparse.Namespace, host: Machine) -> Latency:

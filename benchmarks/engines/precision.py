@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from benchmarks import console, machine, models, record
 from benchmarks.engines import all_forms, held_out, side_by_side
@@ -127,11 +126,8 @@ def _key(wanted: Wanted, arguments: argparse.Namespace, has_data: bool) -> str:
 
 def _before(path: Path, key: str) -> Precision | None:
     """Return what an earlier run has measured of the same."""
-    try:
-        found = record.read(path)
-    except (FileNotFoundError, ValidationError):  # one of another version of this command
-        return None
-    return found if isinstance(found, Precision) and found.key == key else None
+    found = record.earlier(path, Precision)
+    return found if found and found.key == key else None
 
 
 def _begun(wanted: Wanted, made: Made, key: str, arguments: argparse.Namespace) -> Precision:

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from pydantic import ValidationError
-
 from benchmarks import console, record
 from benchmarks.load import measure, targets
 from benchmarks.load.adapters.base import Result
@@ -120,11 +118,8 @@ def described(arguments: argparse.Namespace) -> dict[str, object]:
 
 def _kept(part: Path | None, begun: LoopT) -> LoopT:
     """Return what `part` has of the same as `begun`, or else that."""
-    try:
-        found = record.read(part) if part else begun
-    except (FileNotFoundError, ValidationError):  # one of another version of this command
-        return begun
-    return found if isinstance(found, type(begun)) and _key(found) == _key(begun) else begun
+    found = record.earlier(part, type(begun))
+    return found if found is not None and _key(found) == _key(begun) else begun
 
 
 def _key(loop: ClosedLoop | OpenLoop) -> str:

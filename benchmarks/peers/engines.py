@@ -15,8 +15,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from benchmarks import console, machine, models, record
 from benchmarks.base import Run
 from benchmarks.machine import ROOT, Machine
@@ -127,13 +125,8 @@ def measure(arguments: argparse.Namespace) -> PeerEngines:
 
 def _before(path: Path | None) -> dict[str, ModelPeers]:
     """Return what an earlier run has measured, by what it holds for."""
-    if path is None:
-        return {}
-    try:
-        found = record.read(path)
-    except (FileNotFoundError, ValidationError):  # one of another version of this command
-        return {}
-    return {each.key: each for each in found.models} if isinstance(found, PeerEngines) else {}
+    found = record.earlier(path, PeerEngines)
+    return {each.key: each for each in found.models} if found else {}
 
 
 def _run(every: Sequence[ModelPeers], arguments: argparse.Namespace, host: Machine) -> Run:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import ValidationError
 
 from benchmarks import console, record
 from benchmarks.base import Run
@@ -181,11 +180,8 @@ def _result(subject: Subject, run: Run, servers: Sequence[Server], arguments: ar
 
 
 def _before(path: Path | None, key: str) -> PeerServers | None:
-    try:
-        found = record.read(path) if path else None
-    except (FileNotFoundError, ValidationError):  # one of another version of this command
-        return None
-    return found if isinstance(found, PeerServers) and found.key == key else None
+    found = record.earlier(path, PeerServers)
+    return found if found and found.key == key else None
 
 
 def _because(server: Server, name: str, reason: str) -> Server:
