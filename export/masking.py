@@ -34,6 +34,12 @@ def block_sum(x: Tensor) -> Tensor:
     return blocks.sum(-1, keepdim=True)
 
 
+def block_norm(x: Tensor) -> Tensor:
+    """Return the root of the sum of squares over the last axis, as `block_sum` does."""
+    blocks = torch.linalg.vector_norm(x.reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK), dim=-1)
+    return torch.linalg.vector_norm(blocks, dim=-1, keepdim=True)  # type: ignore[no-any-return]
+
+
 def pad_to_block(x: Tensor) -> Tensor:
     """Return `x` with zeros appended to its last axis up to a multiple of BLOCK."""
     size = x.shape[-1]

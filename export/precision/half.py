@@ -25,7 +25,7 @@ from export.attention import Attend
 from export.decoders.step import SharedVocabulary
 from export.exportable import Exportable
 from export.feed_forward import FeedForward
-from export.speech.convolutions import ConvLayer, MaskedGroupNorm
+from export.speech.convolutions import ConvLayer, MaskedGroupNorm, NormalizedConv
 from export.speech.transformer import Transformer
 from export.usm.attention import LocalAttention
 from export.usm.conformer import Clamp, ConformerBlock
@@ -102,7 +102,7 @@ def _convert(module: nn.Module, dtype: torch.dtype, kept: bool) -> None:
         _wrap(module, half)
     elif isinstance(module, STREAMS):
         _wrap(module, torch.float32)
-    elif isinstance(module, MaskedGroupNorm):
+    elif isinstance(module, (MaskedGroupNorm, NormalizedConv)):
         _wrap(module, torch.float32, lambda given: half)
     elif not (isinstance(module, ANY) or any(module.children())):
         _wrap(module, torch.float32, lambda given: given if given.is_floating_point and not kept else torch.float32)

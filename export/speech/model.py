@@ -17,6 +17,7 @@ from export.frontends import Waveform
 from export.labels import classification_of
 from export.masking import masked_mean
 from export.speech.config import SpeechEncoderConfig, check_shape
+from export.speech.convolutions import NormalizedConv
 from export.speech.encoder import SpeechEncoder
 from export.speech.heads import ClassificationHead, CtcHead
 from export.speech.reference import SpeechReference
@@ -141,7 +142,9 @@ def load_state(module: SpeechModel, original: Any) -> None:
     encoder = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     encoder.pop("masked_spec_embed", None)  # what training puts in place of masked frames
     head = {f"head.{key}": tensor for key, tensor in state.items() if not key.startswith(prefix)}
-    adapted = {f"encoder.{key}": tensor for key, tensor in adapt_state(encoder).items()}
+    first = module.encoder.feature_extractor.conv_layers[0]
+    encoder = adapt_state(encoder, is_normalized=isinstance(first.conv, NormalizedConv))
+    adapted = {f"encoder.{key}": tensor for key, tensor in encoder.items()}
     try:
         module.load_state_dict(adapted | head, strict=True)
     except RuntimeError as error:

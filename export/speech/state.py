@@ -14,8 +14,11 @@ MOVED = {
     "feature_projection.bias": "feature_projection.projection.bias",
 }
 
+# Whose convolution may be one with its norm.
+FIRST = "feature_extractor.conv_layers.0"
 
-def adapt_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+
+def adapt_state(state: dict[str, Tensor], *, is_normalized: bool) -> dict[str, Tensor]:
     """Return a transformers encoder's state dict as `SpeechEncoder` loads it: each tensor in the shape it has here."""
     adapted: dict[str, Tensor] = {}
     for key, tensor in in_pieces(fold_weight_norm(state)).items():
@@ -23,6 +26,10 @@ def adapt_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
             adapted[key] = tensor[:, :, None, :]
         else:
             adapted[MOVED.get(key, key)] = tensor
+    if is_normalized:
+        adapted.pop(f"{FIRST}.conv.bias", None)  # its norm takes away what is added to a channel
+        for name in ("weight", "bias"):
+            adapted[f"{FIRST}.conv.norm_{name}"] = adapted.pop(f"{FIRST}.layer_norm.{name}")
     return adapted
 
 

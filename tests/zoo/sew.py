@@ -13,7 +13,7 @@ from tests.zoo.speech import edges, longest, shared_configurations
 
 # The convolution stack of the published checkpoints, narrow.
 TRUE_STRIDES: dict[str, Any] = {
-    "conv_dim": [8, *[16] * 12],
+    "conv_dim": [40, *[16] * 12],
     "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
     "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
 }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,9 +61,11 @@ def test_every_demo_checkpoint_is_near_to_transformers_in_half(name: str) -> Non
         assert_judged(exportable, clips, precision)
 
 
-def test_faint_sound_beside_an_offset_survives(tmp_path: Path) -> None:
-    """Where nothing takes the mean away but the first group norm, which reads the convolution's output."""
-    folder = make_checkpoint(tmp_path / "checkpoint", do_normalize=False, num_hidden_layers=1)
+@pytest.mark.parametrize("channels", [24, 40], ids=["behind the convolution", "in the convolution"])
+def test_faint_sound_beside_an_offset_survives(tmp_path: Path, channels: int) -> None:
+    """Where nothing takes the mean away but the first group norm."""
+    config: dict[str, Any] = {"conv_dim": (channels, 24, 24, 24), "do_normalize": False, "num_hidden_layers": 1}
+    folder = make_checkpoint(tmp_path / "checkpoint", **config)
     exportable = families.build(checkpoints.resolve(str(folder)))
     assert_judged(exportable, [np.float32(0.5) + 0.01 * noise(9000)], NARROW)
 
