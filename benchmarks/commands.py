@@ -24,6 +24,7 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "latency": Command("benchmarks.engines.latency", "engines by length and batch, against transformers"),
     "layers": Command("benchmarks.engines.layers", "what stopping after some layers saves"),
+    "change": Command("benchmarks.engines.change", "what a change to the exporter gains: two exports of a checkpoint"),
     "precision": Command("benchmarks.engines.precision", "every precision and runtime of every model"),
     "export": Command("benchmarks.exports.true_size", "exports of true size: time, memory, size, error"),
     "startup": Command("benchmarks.startup.command", "from process start to the first answer, and idle memory"),

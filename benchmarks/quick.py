@@ -25,6 +25,7 @@ TINY = "demo/engines/hubert-ctc-english"
 RUNS: Mapping[str, Sequence[Sequence[str]]] = {
     "latency": (("--quick",),),
     "layers": (("--quick",),),
+    "change": (("--quick",),),
     "export": (("--models", "tiny", "--length", "0.5"),),
     "startup": (("--quick",),),
     "growth": tuple((axis, "--quick") for axis in ("lengths", "batches", "models", "clients")),

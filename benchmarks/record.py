@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from benchmarks.records.change import Changes
 from benchmarks.records.endurance import Overload, Soak
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
@@ -26,7 +27,9 @@ from benchmarks.records.startup import Startup
 from benchmarks.records.timestamps import Timestamps
 
 Loads = ClosedLoop | OpenLoop | Throughput | Overhead | Overload | Soak | Offline
-Measured = Latency | Layers | Precision | Growth | Headlines | Startup | Exports | Families | Policy | Timestamps
+Measured = (
+    Latency | Layers | Precision | Growth | Headlines | Startup | Exports | Families | Policy | Timestamps | Changes
+)
 OnGpu = GpuParity | GpuSpeed | GpuShapes | GpuLoad
 Record = Measured | PeerEngines | PeerServers | OnGpu | Loads | LongRecording | WindowEffect
 RecordT = TypeVar("RecordT")

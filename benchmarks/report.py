@@ -15,6 +15,7 @@ from benchmarks.charts.chart import Chart, Charted
 from benchmarks.charts.draw import draw
 from benchmarks.machine import ROOT
 from benchmarks.record import Record
+from benchmarks.records.change import Changes
 from benchmarks.records.endurance import Overload, Soak
 from benchmarks.records.exports import Exports, Families
 from benchmarks.records.gpu import GpuLoad, GpuParity, GpuShapes, GpuSpeed
@@ -45,6 +46,7 @@ PAGES: dict[Path, tuple[type[Section], ...]] = {
         Latency,
         Precision,
         Layers,
+        Changes,
         ClosedLoop,
         OpenLoop,
         Throughput,
