@@ -75,8 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext)
     for kind in (ApiError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
-    app.include_router(health.router)
-    for module in (encode, transcribe, classify, openai, stream, models, metrics):
+    for module in (encode, transcribe, classify, openai, stream, health, models, metrics):  # they are tried in turn
         app.include_router(module.router)
     app.add_api_route("/", _root, include_in_schema=False)
     app.add_api_websocket_route("/{path:path}", _no_stream)

@@ -27,8 +27,7 @@ class Memory:
         self._ceiling = ceiling
         self._held = 0
         self._lock = threading.Lock()
-        self._gauge = HELD.labels(kind)
-        self._gauge.set(0)
+        HELD.labels(kind).set_function(lambda: self._held)  # when it is asked for: it changes ten times in a request
         HELD_LIMIT.labels(kind).set(ceiling)
 
     @property
@@ -54,7 +53,6 @@ class Memory:
             if self._held + size > self._ceiling and size > 0:
                 raise self._never(own + size) if own + size > self._ceiling else self._full()
             self._held += size
-            self._gauge.set(self._held)
 
     def _full(self) -> MemoryFullError:
         message = f"the server holds {self._held} bytes of {self._kind}, {self._ceiling} is the limit"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from server.http.body import JSON
 from server.metrics import stage
 from server.routes.answers import context, to_json, usage
+from server.routes.direct import direct_router
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import read_inputs
 from server.running import ClipRow
@@ -17,7 +18,7 @@ from server.schemas.answers import ClassifyAnswer
 from server.schemas.options import ClassifyOptions
 from server.tasks.classify import Classify, describe
 
-router = APIRouter()
+router = direct_router()
 
 # Of a label with its score in a time line: it, its name, and what both take in JSON.
 LABEL_BYTES = 400

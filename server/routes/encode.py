@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from server.errors import NotAcceptableError, OptionError
 from server.http.body import JSON
@@ -16,6 +16,7 @@ from server.kept import WHOLE_ANSWER_VALUES
 from server.memory import Hold
 from server.metrics import stage
 from server.routes.answers import context
+from server.routes.direct import direct_router
 from server.routes.documentation import NOT_ACCEPTABLE, responses, task_body
 from server.routes.embeddings import DTYPES, NPY, PIECE_VALUES, SAFETENSORS, Array, Layout, Part, layout
 from server.routes.inputs import read_inputs
@@ -27,7 +28,7 @@ from server.service import Context, Service
 from server.tasks.encode import Encode, Encoding, Finish, Wanted, split
 from server.windows import Window
 
-router = APIRouter()
+router = direct_router()
 
 # Of a media type in Accept.
 WEIGHT = re.compile(r"q=([01](?:\.\d{0,3})?)")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Literal, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from server.audio.decoders import Source
 from server.errors import OptionError, OptionNotSupportedError, TaskNotSupportedError, TooManyClipsError
@@ -19,6 +19,7 @@ from server.formats.documents import DOCUMENTS
 from server.http.body import JSON
 from server.models.model import Served
 from server.routes.answers import context, to_json
+from server.routes.direct import direct_router
 from server.routes.documentation import responses, task_body
 from server.routes.events import EVENTS, Emit, Events, event
 from server.routes.inputs import Inputs, read_inputs
@@ -33,7 +34,7 @@ from server.schemas.openai import (
 from server.service import Service
 from server.speech import Said, Speech
 
-router = APIRouter()
+router = direct_router()
 
 OptionsT = TypeVar("OptionsT", bound=SpeechOptions)
 

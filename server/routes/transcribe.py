@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from server.errors import OptionError
 from server.formats.documents import DOCUMENTS
 from server.http.body import JSON
 from server.routes.answers import context, to_json
+from server.routes.direct import direct_router
 from server.routes.documentation import responses, task_body
 from server.routes.inputs import read_inputs
 from server.schemas.answers import TranscribeAnswer
 from server.schemas.options import TranscribeOptions
 from server.speech import Said, Speech, describe
 
-router = APIRouter()
+router = direct_router()
 
 
 @router.post(
