@@ -62,7 +62,7 @@ def _timed(function: Callable[[], T]) -> tuple[T, float]:
 
 
 class _Watchdog:
-    """A timer, since every batch has one, and a task would cost it a tenth of a millisecond."""
+    """A timer and no task: every batch has one, and waits for what it costs."""
 
     def __init__(self, limit_seconds: float, hang: Callable[[float], None]) -> None:
         self._limit_seconds = limit_seconds
