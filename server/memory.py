@@ -27,7 +27,7 @@ class Memory:
         self._ceiling = ceiling
         self._held = 0
         self._lock = threading.Lock()
-        HELD.labels(kind).set_function(lambda: self._held)  # when it is asked for: it changes several times in a request
+        HELD.labels(kind).set_function(lambda: self._held)  # when asked for: a request changes it often
         HELD_LIMIT.labels(kind).set(ceiling)
 
     @property
