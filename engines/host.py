@@ -17,7 +17,7 @@ PROC, SYSTEM = Path("/proc"), Path("/sys")
 # What the C library is asked for, by the parameters of mallopt(3) and the variables that set them.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 # Blocks from this size on are given back when they are freed, and zeroed by the system when they are taken again: where
-# that begins at 1 MiB, small engines take a fifth longer.
+# that begins at 1 MiB, small engines pay for it in every run.
 FREED_AT_ONCE_BYTES = 4 * 2**20
 # What is kept of the smaller ones at the end of a heap. Less would be given back and taken again within each run.
 KEPT_BYTES = 16 * 2**20

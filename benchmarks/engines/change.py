@@ -7,7 +7,6 @@ rows join those that --output has of other changes.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,11 @@ from benchmarks import console, machine, models, record
 from benchmarks.base import Run
 from benchmarks.engines.opened import embeddings, in_form
 from benchmarks.interleave import interleave, warm_up
-from benchmarks.machine import ROOT
+from benchmarks.machine import ROOT, Machine
 from benchmarks.records.change import ChangeCell, Changes
 from benchmarks.stats import PairedRatio, Timing
 from engines.engine import Engine
+from engines.forms import every
 from engines.manifest import BASE, Manifest
 from engines.verify import error
 
@@ -60,16 +60,28 @@ def measure(arguments: argparse.Namespace) -> Changes:
     before, after = (Manifest.read(folder) for folder in (arguments.before, arguments.after))
     if before.checkpoint.sha256 != after.checkpoint.sha256:
         raise ValueError(f"{arguments.before} and {arguments.after} are exports of two checkpoints")
+    for name, manifest in ((arguments.before, before), (arguments.after, after)):
+        if lacking := set(arguments.forms) - {form.name for form in every(manifest)}:
+            raise ValueError(f"{name} has no {min(lacking)}")
+    earlier = _earlier(arguments.output, host)  # before anything is measured that could not be added
     model = Path(after.checkpoint.source).name
     run = console.describe_run(model, after.parameters, arguments, host)
     cells = tuple(_cells(arguments, after, run))
-    earlier = record.earlier(arguments.output, Changes)
-    if earlier and earlier.run.machine.cpu != host.cpu:
-        print(f"{arguments.output} was measured on another machine: its rows are left out", file=sys.stderr)
-        earlier = None
+    if not cells:
+        raise ValueError(f"nothing to measure: {arguments.after} takes {after.seconds[0]:g} to {after.seconds[1]:g} s")
     known = {cell.key for cell in cells}
-    others = [cell for cell in (earlier.cells if earlier else ()) if cell.key not in known]
-    return Changes(run=run, cells=(*others, *cells))
+    return Changes(run=run, cells=(*(cell for cell in earlier if cell.key not in known), *cells))
+
+
+def _earlier(path: Path | None, host: Machine) -> tuple[ChangeCell, ...]:
+    """Return the rows at `path`; ValueError where what stands there is not to be added to, and would be lost."""
+    if path is None or not path.exists():
+        return ()
+    found = record.earlier(path, Changes)
+    if found is None or found.run.machine.cpu != host.cpu:
+        what = "holds no changes that can be read" if found is None else "was measured on another machine"
+        raise ValueError(f"{path} {what}: choose another --output")
+    return found.cells
 
 
 def _cells(arguments: argparse.Namespace, manifest: Manifest, run: Run) -> Iterator[ChangeCell]:

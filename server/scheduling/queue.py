@@ -8,7 +8,6 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 
 from prometheus_client import Gauge
 
@@ -30,12 +29,13 @@ class Queue:
     """The jobs that wait, by when they are due, and the batches that must run again as they are."""
 
     def __init__(self, model: str, sample_rate: int, throughput: Throughput) -> None:
+        self._gauge = WAITING.labels(model)
         self._sample_rate = sample_rate
         self._throughput = throughput
         self._waiting: list[AnyJob] = []
         self._again: deque[list[AnyJob]] = deque()
         self._admissions: set[Admission] = set()
-        WAITING.labels(model).set_function(self._seconds)
+        self._gauge.set(0)
 
     @property
     def waiting(self) -> Sequence[AnyJob]:
@@ -111,15 +111,18 @@ class Queue:
                 admission.submit(job, seconds)
             before += seconds
             insort(self._waiting, job, key=_due)
+        self._show()
 
     def take(self, jobs: Collection[AnyJob]) -> None:
         """Let `jobs` wait no longer."""
         taken = set(jobs)
         self._waiting = [job for job in self._waiting if job not in taken]
+        self._show()
 
     def put_back(self, parts: Sequence[list[AnyJob]]) -> None:
         """Let each of `parts` run before all others, as a batch of its own."""
         self._again.extendleft(reversed(parts))
+        self._show()
 
     def next_again(self) -> list[AnyJob]:
         """Return the first of the parts, without those that nobody waits for; none if there is no part."""
@@ -133,24 +136,26 @@ class Queue:
     def take_again(self) -> None:
         """Forget the first of the parts."""
         self._again.popleft()
+        self._show()
 
     def drop_done(self) -> None:
         """Forget those that nobody waits for, or that have their outcome."""
         self._waiting = [job for job in self._waiting if not job.future.done()]
+        self._show()
 
     def clear(self) -> list[AnyJob]:
         """Forget all, and return them."""
         jobs = [*self._to_run_again, *self._waiting]
         self._waiting, self._again = [], deque()
+        self._show()
         return jobs
 
     def _due(self, until: float) -> Sequence[AnyJob]:
         return self._waiting[: bisect_right(self._waiting, until, key=_due)]
 
-    def _seconds(self) -> float:
-        """Return the audio that waits. Any thread may ask: what is looked at is copied before."""
-        waiting, again = tuple(self._waiting), tuple(self._again)
-        return sum(job.samples for job in (*waiting, *chain.from_iterable(again))) / self._sample_rate
+    def _show(self) -> None:
+        samples = sum(job.samples for job in self._waiting) + sum(job.samples for job in self._to_run_again)
+        self._gauge.set(samples / self._sample_rate)
 
 
 def _due(job: AnyJob) -> float:

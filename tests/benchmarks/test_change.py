@@ -33,13 +33,16 @@ def test_rows_join_those_of_other_changes(tmp_path: Path) -> None:
     assert {len(row) for row in rows} == {len(header)}
 
 
-def test_rows_of_another_machine_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_would_be_lost_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "changes.json"
     found = run(output, "--what", "one")
     elsewhere = found.run.model_copy(update={"machine": found.run.machine.model_copy(update={"cpu": "another"})})
     record.write(found.model_copy(update={"run": elsewhere}), output)
-    assert [cell.what for cell in run(output, "--what", "another").cells] == ["another"]
-    assert "another machine" in capsys.readouterr().err
+    for text, problem in ((output.read_text(), "another machine"), ("{}", "no changes that can be read")):
+        output.write_text(text)
+        assert change.main(["--quick", "--output", str(output)]) == 1
+        assert problem in capsys.readouterr().err
+        assert output.read_text() == text
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,8 @@ def test_rows_of_another_machine_are_left_out(tmp_path: Path, capsys: pytest.Cap
     [
         (["--quick", str(change.QUICK), str(OTHER)], "two checkpoints"),
         (["--quick", str(change.QUICK), "nowhere"], "nowhere"),
+        (["--quick", "--forms", "openvino/int8"], "has no openvino/int8"),
+        (["--quick", "--lengths", "1000"], "nothing to measure"),
     ],
 )
 def test_what_cannot_be_compared(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.masking import BLOCK, block_sum, conv_length, masked_mean, pad_to_block, valid
+from export.masking import BLOCK, block_norm, block_sum, conv_length, masked_mean, pad_to_block, valid
 
 
 @given(st.integers(0, 200), st.integers(1, 12), st.integers(1, 9))
@@ -30,6 +30,12 @@ def test_block_sum_keeps_the_digits_of_a_minute() -> None:
     x = torch.rand(1, 60 * 16000)
     exact = x.double().sum()
     assert abs(block_sum(x).item() / exact - 1) < 5e-7
+
+
+@given(st.integers(1, 5 * BLOCK))
+def test_block_norm_is_the_norm_of_all(size: int) -> None:
+    x = torch.randn(2, size, dtype=torch.float64)
+    torch.testing.assert_close(block_norm(pad_to_block(x)), torch.linalg.vector_norm(x, dim=-1, keepdim=True))
 
 
 def test_masked_mean_sees_valid_frames_only() -> None:

@@ -111,3 +111,17 @@ def test_a_long_clip_that_is_late_does_not_go_before_those_who_came_meanwhile(cl
         queue.add(short := jobs_of(1))
         queue.add(second := jobs_of(30), admission)
         assert queue.waiting == [*first, *short, *second]
+
+
+def test_what_waits_is_shown_though_another_queue_of_the_model_was_made_and_dropped() -> None:
+    """As where an engine is loaded in another form, that does not work, beside the one that is served on."""
+
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("sonant_queue_audio_seconds", {"model": "queued"})
+
+    served = queue_of(jobs_of(6))
+    queue_of()
+    served.add(jobs_of(2))
+    assert shown() == 8
+    served.clear()
+    assert shown() == 0
